@@ -1,0 +1,37 @@
+"""UDP services in Twisted: any ``DatagramProtocol`` becomes a daemon with one line of plugin code.
+
+What a service author imports stands here. Each name is resolved when it is first used (PEP 562): a plugin
+imports `DatagramServiceMaker` each time that somebody runs ``twistd --help``, and that must import no reactor.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from udpservices.maker import DatagramServiceMaker
+    from udpservices.options import DatagramOptions
+    from udpservices.service import DatagramService
+    from udpservices.transport.port import DatagramPort
+    from udpservices.transport.reactor import DatagramReactor
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "DatagramServiceMaker": "udpservices.maker",
+    "DatagramOptions": "udpservices.options",
+    "DatagramService": "udpservices.service",
+    "DatagramPort": "udpservices.transport.port",
+    "DatagramReactor": "udpservices.transport.reactor",
+}
+
+__all__ = ["DatagramOptions", "DatagramPort", "DatagramReactor", "DatagramService", "DatagramServiceMaker"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])
