@@ -1,0 +1,121 @@
+"""Addresses of datagram sockets: as text, as Twisted's ``(host, port)`` pair, and as the kernel takes them."""
+
+import errno
+import socket
+from socket import AF_INET, AF_INET6, AddressFamily
+from typing import Any, NamedTuple
+
+from twisted.internet.error import InvalidAddressError
+
+#: What `socket.sendto` takes: ``(host, port)`` for IPv4, ``(host, port, flowinfo, scope)`` for IPv6.
+SocketAddress = tuple[Any, ...]
+
+#: One control message: its level, its type and its data (cmsg(3)).
+ControlMessage = tuple[int, int, bytes]
+
+BROADCAST = "255.255.255.255"
+
+
+class Peer(tuple[str, int]):
+    """The other end's address as a protocol sees it: a ``(host, port)`` pair that also knows the way back.
+
+    It equals and hashes like the plain pair. A protocol that keeps it and answers later still answers from the
+    address that was asked, however many addresses the host has.
+    """
+
+    #: The address as the kernel gave it.
+    socket_address: SocketAddress
+
+    #: Control messages for the answer: empty unless the socket is bound to a wildcard.
+    control: tuple[ControlMessage, ...]
+
+
+class Host(NamedTuple):
+    """An IP address literal, taken apart."""
+
+    family: AddressFamily
+    address: str
+    scope: str
+
+    def socket_address(self, port: int) -> SocketAddress:
+        """The address as the kernel takes it. Raises OSError for a scope that names no interface of this host."""
+        if self.family == AF_INET:
+            return (self.address, port)
+        return (self.address, port, 0, scope_index(self.scope) if self.scope else 0)
+
+
+def parse_host(text: str) -> Host:
+    """An IPv4 or IPv6 address literal, with a scope where there is one (``fe80::1%eth0``, RFC 4007 section 11).
+
+    Raises ValueError where the text is neither. Host names are not looked up.
+    """
+    address, percent, scope = text.partition("%")
+    family = AF_INET6 if ":" in address else AF_INET
+    try:
+        socket.inet_pton(family, address)
+    except (OSError, ValueError):
+        raise ValueError(f"{text!r} is not an IPv4 or IPv6 address") from None
+    if percent and (family == AF_INET or not scope or "\0" in scope):
+        raise ValueError(f"{text!r} is not an address with a scope such as fe80::1%eth0")
+    return Host(family, address, scope)
+
+
+def parse_target(addr: tuple[str, int], family: AddressFamily) -> Host:
+    """Whom a port of this family is asked to send to. Raises InvalidAddressError where it cannot."""
+    name, port = addr
+    try:
+        host = parse_host(BROADCAST if name == "<broadcast>" else name)
+    except ValueError:
+        raise InvalidAddressError(name, "write() only accepts IP addresses, not hostnames") from None
+    if host.family != family:
+        raise InvalidAddressError(name, "write() called with an address of the other family")
+    if not 0 <= port <= 65535:
+        raise InvalidAddressError(addr, "a port number is between 0 and 65535")
+    return host
+
+
+def scope_index(scope: str) -> int:
+    """The index of the interface that a scope names by name or number. Raises OSError where there is none."""
+    try:
+        if scope.isascii() and scope.isdecimal():
+            socket.if_indextoname(int(scope))
+            return int(scope)
+        return socket.if_nametoindex(scope)
+    except (OSError, OverflowError, ValueError):
+        raise OSError(errno.ENODEV, f"there is no interface {scope!r}") from None
+
+
+def peer(address: SocketAddress, control: tuple[ControlMessage, ...] = ()) -> Peer:
+    """The peer at an address that the kernel gave, `control` being what an answer must carry."""
+    found = Peer(host_and_port(address))
+    found.socket_address = address
+    found.control = control
+    return found
+
+
+def host_and_port(address: SocketAddress) -> tuple[str, int]:
+    """The ``(host, port)`` of an address that the kernel gave, the scope kept in the host's text."""
+    if len(address) == 2 or not address[3]:
+        return address[0], address[1]
+    try:
+        scope = socket.if_indextoname(address[3])
+    except OSError:  # the interface has gone since
+        scope = str(address[3])
+    return f"{address[0]}%{scope}", address[1]
+
+
+def endpoint_text(host: str, port: int) -> str:
+    """``127.0.0.1:9999`` or ``[::1]:9999`` (RFC 3986 section 3.2.2, the brackets around a scope too)."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_wildcard(host: str) -> bool:
+    """Whether a socket bound to this host receives what is sent to any address of the machine."""
+    return host in ("0.0.0.0", "::")
+
+
+def is_multicast(host: str) -> bool:
+    """Whether this is a group: 224.0.0.0/4 (RFC 1112) or ff00::/8 (RFC 4291 section 2.7)."""
+    family, address, _ = parse_host(host)
+    first = socket.inet_pton(family, address)[0]
+    return first == 0xFF if family == AF_INET6 else 224 <= first <= 239

@@ -1,0 +1,74 @@
+"""A reactor whose UDP ports are `DatagramPort`."""
+
+from typing import Any
+
+from twisted.internet.interfaces import IReactorMulticast, IReactorUDP
+from twisted.internet.protocol import AbstractDatagramProtocol
+from zope.interface import directlyProvides, providedBy
+
+from udpservices.transport.port import MAX_DATAGRAM, DatagramPort
+
+
+class DatagramReactor:
+    """Opens UDP ports by itself and delegates all else to the reactor that it wraps.
+
+    It provides whatever that reactor provides, so that ``internet.UDPServer(…, reactor=DatagramReactor(reactor))``
+    and protocols that want timers or a resolver work. The reactor must watch descriptors (select, poll, epoll,
+    asyncio).
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor: Any = reactor._reactor if isinstance(reactor, DatagramReactor) else reactor
+        directlyProvides(self, providedBy(self._reactor) + IReactorUDP + IReactorMulticast)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def __repr__(self) -> str:
+        return f"<DatagramReactor on {self._reactor!r}>"
+
+    def listenUDP(
+        self,
+        port: int,
+        protocol: AbstractDatagramProtocol,
+        interface: str = "",
+        maxPacketSize: int = MAX_DATAGRAM,
+    ) -> DatagramPort:
+        """A port on `interface`, an IPv4 or IPv6 literal; all IPv4 addresses where it is empty.
+
+        Raises CannotListenError, and InvalidAddressError for what is no literal.
+        """
+        return self._listen(DatagramPort(port, protocol, interface, maxPacketSize, self._reactor))
+
+    def listenMulticast(
+        self,
+        port: int,
+        protocol: AbstractDatagramProtocol,
+        interface: str = "",
+        maxPacketSize: int = MAX_DATAGRAM,
+        listenMultiple: bool = False,
+    ) -> DatagramPort:
+        """A port that may join groups; with `listenMultiple` others may listen on its port number too.
+
+        Bind the wildcard of a family (``"0.0.0.0"``, ``"::"``) and choose the interface in the join: a socket bound
+        to one address receives no group. Raises as `listenUDP` does.
+        """
+        return self._listen(DatagramPort(port, protocol, interface, maxPacketSize, self._reactor, listenMultiple))
+
+    def adoptDatagramPort(
+        self,
+        fileDescriptor: int,
+        addressFamily: int,
+        protocol: AbstractDatagramProtocol,
+        maxPacketSize: int = MAX_DATAGRAM,
+    ) -> DatagramPort:
+        """A port on a duplicate of a bound UDP socket; the caller keeps, and closes, the descriptor.
+
+        `addressFamily` is part of Twisted's signature; the socket's own is used. Raises UnusableDescriptor, which
+        Twisted's UnsupportedAddressFamily and UnsupportedSocketType also catch where they apply.
+        """
+        return self._listen(DatagramPort.adopt(self._reactor, fileDescriptor, protocol, maxPacketSize))
+
+    def _listen(self, port: DatagramPort) -> DatagramPort:
+        port.startListening()
+        return port

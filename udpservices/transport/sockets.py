@@ -1,0 +1,130 @@
+"""Opening datagram sockets, and looking at those that somebody else opened."""
+
+import errno
+import os
+import socket
+from socket import AF_INET, AF_INET6, SOCK_DGRAM
+
+from twisted.internet.error import UnsupportedAddressFamily, UnsupportedSocketType
+from twisted.logger import Logger
+
+from udpservices.transport import sockopts
+from udpservices.transport.addresses import Host, host_and_port, is_multicast
+
+_log = Logger()
+
+#: Reading from a socket with one of these is no fault of the network: its descriptor is gone.
+CLOSED = frozenset({errno.EBADF, errno.ENOTSOCK})
+
+#: There is nothing to read, or no room to write, just now.
+WOULD_BLOCK = frozenset({errno.EAGAIN, errno.EWOULDBLOCK})
+
+
+class UnusableDescriptor(ValueError):
+    """A descriptor that cannot serve as a UDP port; the text says why."""
+
+
+class NotInternetSocket(UnusableDescriptor, UnsupportedAddressFamily):
+    """A socket of another family than IPv4 and IPv6."""
+
+
+class NotDatagramSocket(UnusableDescriptor, UnsupportedSocketType):
+    """A descriptor that is no UDP socket."""
+
+
+def bound_socket(
+    host: Host, port: int, *, reuse_port: bool = False, receive_buffer: int | None = None, device: str | None = None
+) -> socket.socket:
+    """A non-blocking UDP socket bound to one address; IPv6 sockets take IPv6 only.
+
+    `receive_buffer` is in bytes; where the kernel grants less, a warning names the sysctl. Raises OSError, whose
+    errno `explain` puts into words, and leaves no descriptor open then.
+    """
+    sock = socket.socket(host.family, SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        if host.family == AF_INET6:
+            sockopts.only_ipv6(sock)
+        if reuse_port:
+            sockopts.share_port(sock)
+        if receive_buffer is not None:
+            grow_receive_buffer(sock, receive_buffer)
+        if device is not None:
+            sockopts.bind_to_device(sock, device)
+        sock.bind(host.socket_address(port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def grow_receive_buffer(sock: socket.socket, size: int) -> None:
+    """Ask for a receive buffer of `size` bytes; where the kernel grants less, a warning names the sysctl."""
+    granted = sockopts.set_receive_buffer(sock, size)
+    if granted < size:
+        _log.warn(
+            "the kernel grants a receive buffer of {granted} bytes instead of {size}: raise net.core.rmem_max",
+            granted=granted,
+            size=size,
+        )
+
+
+def adopted_socket(descriptor: int) -> socket.socket:
+    """A non-blocking duplicate of an inherited UDP socket, its family and type looked at.
+
+    The caller keeps the descriptor. Raises UnusableDescriptor where it is not open, no socket, a stream, not UDP,
+    of another family than IPv4 and IPv6, or not bound.
+    """
+    try:
+        sock = socket.socket(fileno=os.dup(descriptor))
+    except OSError as error:
+        what = "is not open" if error.errno == errno.EBADF else "is no socket"
+        raise NotDatagramSocket(f"descriptor {descriptor} {what}") from None
+    try:
+        _check(sock, descriptor)
+        sock.setblocking(False)
+        if not is_multicast(sock.getsockname()[0]):
+            sockopts.forbid_port_theft(sock)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _check(sock: socket.socket, descriptor: int) -> None:
+    if sock.family not in (AF_INET, AF_INET6):
+        family = getattr(sock.family, "name", sock.family)
+        raise NotInternetSocket(f"descriptor {descriptor} is an {family} socket, neither IPv4 nor IPv6")
+    if sock.type != SOCK_DGRAM:
+        kind = getattr(sock.type, "name", sock.type)
+        raise NotDatagramSocket(f"descriptor {descriptor} is a {kind} socket, not a datagram one")
+    if sock.proto not in (0, socket.IPPROTO_UDP):  # 0 where the system does not tell
+        raise NotDatagramSocket(f"descriptor {descriptor} is a datagram socket of protocol {sock.proto}, not UDP")
+    if not sock.getsockname()[1]:
+        raise UnusableDescriptor(f"descriptor {descriptor} is a UDP socket that is not bound to a port")
+
+
+def peer_of(sock: socket.socket) -> tuple[str, int] | None:
+    """The ``(host, port)`` that a socket is connected to, if it is."""
+    try:
+        return host_and_port(sock.getpeername())
+    except OSError:
+        return None
+
+
+def explain(error: OSError, host: Host, port: int) -> str:
+    """Why a socket could not be bound, in words that say what would be right."""
+    match error.errno:
+        case errno.EADDRINUSE:
+            return "the address is already in use"
+        case errno.EADDRNOTAVAIL:
+            return "this host does not have that address"
+        case errno.EACCES | errno.EPERM:
+            return f"permission denied (port {port} needs root or CAP_NET_BIND_SERVICE)"
+        case errno.ENODEV:
+            return f"there is no interface {host.scope!r}" if host.scope else "there is no such interface"
+        case errno.EAFNOSUPPORT:
+            return f"this host has no {'IPv6' if host.family == AF_INET6 else 'IPv4'}"
+        case errno.EINVAL if host.family == AF_INET6 and not host.scope:
+            return "a link-local address needs its interface, such as fe80::1%eth0"
+    return error.strerror or str(error)
