@@ -1,0 +1,73 @@
+r"""The grammar of descriptions such as ``udp:9999:interface=\:\:1``: Twisted's, read strictly.
+
+Words are separated by ``:``; each is a value or a ``key=value`` pair; a backslash before ``:``, ``=`` or another
+backslash takes that as it is. What Twisted's own parser would misread (an unescaped IPv6 address, a trailing
+backslash, a repeated key) is refused.
+"""
+
+from difflib import get_close_matches
+
+_COLON_HINT = r" (a colon inside a value is written \:, as in interface=\:\:1)"
+
+
+class Words:
+    """The words of one description, taken one by one. Each method raises ValueError for what is wrong."""
+
+    def __init__(self, text: str) -> None:
+        tokens = _tokens(text)
+        self._values = [value for key, value in tokens if key is None]
+        self._pairs: dict[str, str] = {}
+        for key, value in tokens:
+            if key is None:
+                continue
+            if key in self._pairs:
+                raise ValueError(f"{key}= is given twice")
+            if not value:
+                raise ValueError(f"{key}= has no value{_COLON_HINT}")
+            self._pairs[key] = value
+
+    def value(self, what: str) -> str:
+        """The next value; `what` says what is missing where there is none."""
+        if not self._values or not self._values[0]:
+            raise ValueError(f"{what} is missing")
+        return self._values.pop(0)
+
+    def pair(self, key: str) -> str | None:
+        """The value that a key was given, if it was."""
+        return self._pairs.pop(key, None)
+
+    def done(self, *keys: str) -> None:
+        """Nothing may be left; `keys` are those that this kind of description knows."""
+        for value in self._values:
+            raise ValueError(f"{value!r} is not expected{_COLON_HINT}" if value else "there is an empty word")
+        for key in self._pairs:
+            near = get_close_matches(key, keys, 1)
+            raise ValueError(f"{key}= is not known here" + (f": did you mean {near[0]}=?" if near else ""))
+
+
+def _tokens(text: str) -> list[tuple[str | None, str]]:
+    """Split a description into values, whose key is None, and ``key=value`` pairs."""
+    tokens: list[tuple[str | None, str]] = []
+    key: str | None = None
+    word: list[str] = []
+    characters = iter(text)
+    for character in characters:
+        if character == "\\":
+            escaped = next(characters, "")
+            if escaped not in (":", "=", "\\"):
+                raise ValueError(f"a backslash stands before ':', '=' or another backslash, not before {escaped!r}")
+            word.append(escaped)
+        elif character == ":":
+            tokens.append((key, "".join(word)))
+            key, word = None, []
+        elif character == "=" and key is None:
+            key, word = "".join(word), []
+        else:
+            word.append(character)
+    tokens.append((key, "".join(word)))
+    return tokens
+
+
+def escape(value: str) -> str:
+    """Write a value as `Words` reads it."""
+    return value.replace("\\", "\\\\").replace(":", "\\:").replace("=", "\\=")
