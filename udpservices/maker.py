@@ -1,0 +1,81 @@
+"""From a line in a plugin file to a command of twistd and twist.
+
+Imports no reactor, no endpoints and no protocol until a command is chosen: plugin files are imported each time that
+somebody asks for the list of commands.
+"""
+
+from typing import Any
+
+from twisted.application.service import IService, IServiceMaker
+from twisted.plugin import IPlugin
+from zope.interface import implementer
+
+
+@implementer(IPlugin, IServiceMaker)
+class DatagramServiceMaker:
+    """Makes a command of a `DatagramProtocol`::
+
+        udpshout = DatagramServiceMaker("udpshout", "shout.Shout", "answer in capitals")
+
+    The protocol's class may have two attributes that say more:
+
+    - ``Options``, a class of options (default: `udpservices.options.DatagramOptions`);
+    - ``fromOptions(options, reactor)``, a class method that makes an instance, called once a socket; without it the
+      class is called without arguments.
+    """
+
+    def __init__(self, tapname: str, protocol: str, description: str) -> None:
+        """`tapname` is the command's name, `protocol` a dotted name, `description` one line for ``--help``."""
+        self.tapname = tapname
+        self.protocol = protocol
+        self.description = description
+
+    @property
+    def options(self) -> Any:
+        """The class of the command's options. Raises SystemExit with one line where the protocol has no class."""
+        from udpservices.options import DatagramOptions
+
+        return getattr(self._protocol(), "Options", DatagramOptions)
+
+    def _protocol(self) -> Any:
+        from udpservices.lookup import protocol_class
+
+        try:
+            return protocol_class(self.protocol)
+        except ValueError as error:
+            raise SystemExit(f"{self.tapname}: protocol {self.protocol}: {error}") from error
+
+    def makeService(self, options: Any, reactor: Any = None) -> IService:
+        """A service whose sockets are bound already: before twistd forks, logs, or gives up its privileges.
+
+        `reactor` defaults to the global one. Raises SystemExit with one line, the one thing that twistd and twist
+        alike turn into that line on standard error, status 1 and no pidfile.
+        """
+        if reactor is None:
+            from twisted.internet import reactor
+        from udpservices.policy.log import log_datagrams
+        from udpservices.service import DatagramService
+        from udpservices.transport.reactor import DatagramReactor
+
+        protocol = self._protocol()
+        datagram_reactor = DatagramReactor(reactor)
+
+        def make_protocol() -> Any:
+            if hasattr(protocol, "fromOptions"):
+                return protocol.fromOptions(options, datagram_reactor)
+            return protocol()
+
+        service = DatagramService(
+            self.tapname,
+            options.endpoints,
+            make_protocol,
+            datagram_reactor,
+            reuse_port=bool(options["reuse-port"]),
+            receive_buffer=options["receive-buffer"],
+            policies=[log_datagrams] if options["log-datagrams"] else [],
+        )
+        try:
+            service.bind()
+        except (OSError, ValueError) as error:
+            raise SystemExit(f"{self.tapname}: {error}") from error
+        return service

@@ -1,0 +1,110 @@
+"""A service that listens on UDP sockets, one protocol instance a socket."""
+
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.protocol import AbstractDatagramProtocol
+from twisted.logger import Logger
+
+from udpservices.endpoints import Endpoint
+from udpservices.transport.addresses import endpoint_text
+from udpservices.transport.batch import Policy
+from udpservices.transport.counters import Counters
+from udpservices.transport.port import DatagramPort
+from udpservices.transport.reactor import DatagramReactor
+
+
+class DatagramService(Service):
+    """Serves protocols on endpoints: `bind` opens the sockets, `startService` reads from them.
+
+    A stopped service starts again, with new sockets and new protocols.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        label: str,
+        endpoints: Sequence[Endpoint],
+        make_protocol: Callable[[], AbstractDatagramProtocol],
+        reactor: Any,
+        *,
+        reuse_port: bool = False,
+        receive_buffer: int | None = None,
+        policies: Sequence[Policy] = (),
+    ) -> None:
+        """Prepare; nothing is opened yet.
+
+        `label` is what the log calls the service. `make_protocol` is called once a socket. `reuse_port` and
+        `receive_buffer` (bytes) hold for every endpoint that does not say otherwise. `policies` stand between each
+        socket and its protocol.
+        """
+        self._label = label
+        self._endpoints = endpoints
+        self._make_protocol = make_protocol
+        self._reactor = DatagramReactor(reactor)
+        self._reuse_port = reuse_port
+        self._receive_buffer = receive_buffer
+        self._policies = policies
+        self._bound: list[tuple[socket.socket, AbstractDatagramProtocol]] = []
+        #: The open ports while the service runs.
+        self.ports: list[DatagramPort] = []
+
+    def bind(self) -> None:
+        """Open the sockets and make their protocols, unless that is done.
+
+        Raises EndpointError, or what `make_protocol` raises, and leaves nothing open then.
+        """
+        if self._bound or self.ports:
+            return
+        with ExitStack() as opened:
+            sockets: list[socket.socket] = []
+            for endpoint in self._endpoints:
+                found = endpoint.open(reuse_port=self._reuse_port, receive_buffer=self._receive_buffer)
+                sockets += [opened.enter_context(sock) for sock in found]
+            self._bound = [(sock, self._make_protocol()) for sock in sockets]
+            opened.pop_all()
+
+    def privilegedStartService(self) -> None:
+        """Bind while the process may still bind low ports."""
+        super().privilegedStartService()
+        self.bind()
+
+    def startService(self) -> None:
+        """Bind, if that is not done, and read. Raises as `bind` does."""
+        self.bind()
+        super().startService()
+        bound, self._bound = self._bound, []
+        with ExitStack() as sockets:
+            for sock, _ in bound:
+                sockets.enter_context(sock)
+            for sock, protocol in bound:
+                port = self._reactor.adoptDatagramPort(sock.fileno(), sock.family, protocol)
+                port.policies = self._policies
+                self.ports.append(port)
+                host = port.getHost()
+                self._log.info(
+                    "{label} listening on {where}/udp", label=self._label, where=endpoint_text(host.host, host.port)
+                )
+
+    def stopService(self) -> "Deferred[None]":
+        """Close the sockets; fires when all are closed."""
+        super().stopService()
+        for sock, _ in self._bound:
+            sock.close()
+        self._bound = []
+        ports, self.ports = self.ports, []
+        stopped = gatherResults([maybeDeferred(port.stopListening) for port in ports], consumeErrors=True)
+        return stopped.addCallback(lambda _: self._log_stop(ports) if ports else None)
+
+    def _log_stop(self, ports: Sequence[DatagramPort]) -> None:
+        total = sum((port.counters for port in ports), Counters())
+        self._log.info(
+            "{label} stopped: {total.received} received, {total.sent} answered, {total.dropped} dropped",
+            label=self._label,
+            total=total,
+        )
