@@ -1,0 +1,95 @@
+"""Fixtures for every test."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+import pytest
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.pollreactor import PollReactor
+from twisted.internet.selectreactor import SelectReactor
+
+from tests.support import PATIENCE, wait_until
+
+
+class Turning:
+    """A reactor of its own, turned by hand."""
+
+    def __init__(self, reactor: Any) -> None:
+        self.reactor = reactor
+
+    def turn(self, times: int = 1) -> None:
+        """Let it do what there is to do."""
+        for _ in range(times):
+            self.reactor.iterate(0)
+
+    def until(self, condition: Callable[[], Any], what: str = "a condition", patience: float = PATIENCE) -> Any:
+        """Turn it until a condition holds."""
+
+        def turn_and_look() -> Any:
+            self.reactor.iterate(0.01)
+            return condition()
+
+        return wait_until(turn_and_look, what, patience)
+
+
+def _asyncio_reactor() -> AsyncioSelectorReactor:
+    return AsyncioSelectorReactor(asyncio.new_event_loop())
+
+
+REACTORS: dict[str, Callable[[], Any]] = {
+    "epoll": EPollReactor,
+    "poll": PollReactor,
+    "select": SelectReactor,
+    "asyncio": _asyncio_reactor,
+}
+
+
+def _closed(reactor: Any) -> None:
+    for reader in list(reactor._internalReaders):
+        reactor.removeReader(reader)
+        reader.connectionLost(None)
+    reactor._internalReaders.clear()
+    reactor.removeAll()
+    for call in reactor.getDelayedCalls():
+        call.cancel()
+    if hasattr(reactor, "_poller") and hasattr(reactor._poller, "close"):
+        reactor._poller.close()
+    if hasattr(reactor, "_asyncioEventloop"):
+        reactor._asyncioEventloop.close()
+
+
+@pytest.fixture(params=REACTORS)
+def turning(request: pytest.FixtureRequest) -> Iterator[Turning]:
+    """Each of the four reactors, not the global one."""
+    reactor = REACTORS[request.param]()
+    yield Turning(reactor)
+    _closed(reactor)
+
+
+@pytest.fixture
+def epoll() -> Iterator[Turning]:
+    """The reactor that twistd uses on Linux, not the global one."""
+    reactor = EPollReactor()
+    yield Turning(reactor)
+    _closed(reactor)
+
+
+class Frozen(Exception):
+    """The reactor stood still."""
+
+
+@pytest.fixture
+def alarm() -> Iterator[Callable[[float], None]]:
+    """Interrupt the test after some seconds, also in a system call that blocks."""
+
+    def ring(number: int, frame: FrameType | None) -> None:
+        raise Frozen
+
+    before = signal.signal(signal.SIGALRM, ring)
+    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds) and None
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
