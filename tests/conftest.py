@@ -3,7 +3,6 @@
 import asyncio
 import signal
 from collections.abc import Callable, Iterator
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -53,7 +52,8 @@ def _closed(reactor: Any) -> None:
         reactor.removeReader(reader)
         reader.connectionLost(None)
     reactor._internalReaders.clear()
-    reactor.removeAll()
+    for port in reactor.removeAll():
+        port.socket.close()
     for call in reactor.getDelayedCalls():
         call.cancel()
     if hasattr(reactor, "_poller") and hasattr(reactor._poller, "close"):
@@ -78,18 +78,19 @@ def epoll() -> Iterator[Turning]:
     _closed(reactor)
 
 
-class Frozen(Exception):
+class Frozen(BaseException):
     """The reactor stood still."""
 
 
 @pytest.fixture
-def alarm() -> Iterator[Callable[[float], None]]:
-    """Interrupt the test after some seconds, also in a system call that blocks."""
+def alarm() -> Iterator[Callable[[float, Callable[[], Any]], None]]:
+    """Call something after some seconds, also while the reactor stands still or is in a system call that blocks."""
 
-    def ring(number: int, frame: FrameType | None) -> None:
-        raise Frozen
+    def set_alarm(seconds: float, do: Callable[[], Any]) -> None:
+        signal.signal(signal.SIGALRM, lambda number, frame: do())
+        signal.setitimer(signal.ITIMER_REAL, seconds)
 
-    before = signal.signal(signal.SIGALRM, ring)
-    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds) and None
+    before = signal.getsignal(signal.SIGALRM)
+    yield set_alarm
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)

@@ -16,6 +16,8 @@ from types import TracebackType
 from typing import Any, Self
 
 import pytest
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
+from zope.interface import implementer
 
 #: The longest that anything may take before a test gives up on it, in seconds.
 PATIENCE = 20.0
@@ -159,8 +161,12 @@ def serving(*words: str | Path, **options: Any) -> Iterator[tuple[Process, int]]
 def udp_socket(host: str = "127.0.0.1", port: int = 0, timeout: float = PATIENCE) -> socket.socket:
     """A bound client socket that does not wait for ever."""
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
-    sock.settimeout(timeout)
-    sock.bind((host, port))
+    try:
+        sock.settimeout(timeout)
+        sock.bind((host, port))
+    except BaseException:
+        sock.close()
+        raise
     return sock
 
 
@@ -176,4 +182,25 @@ def ask(host: str, port: int, payload: bytes, patience: float = PATIENCE) -> byt
 
 def descriptors() -> set[str]:
     """The open descriptors of this process."""
-    return {os.readlink(entry) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()}
+    return {str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()}
+
+
+@contextlib.contextmanager
+def logged() -> Iterator[list[LogEvent]]:
+    """What is logged in this process meanwhile; `text` puts an event into words."""
+    events: list[LogEvent] = []
+
+    @implementer(ILogObserver)
+    def observe(event: LogEvent) -> None:
+        events.append(event)
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        yield events
+    finally:
+        globalLogPublisher.removeObserver(observe)
+
+
+def text(event: LogEvent) -> str:
+    """An event as a line of the log has it."""
+    return formatEvent(event)

@@ -12,7 +12,7 @@ from twisted.test import test_udp as on_global_reactor
 
 from udpservices import DatagramReactor
 
-on_global_reactor.reactor = DatagramReactor(reactor)  # type: ignore[assignment]
+vars(on_global_reactor)["reactor"] = DatagramReactor(reactor)
 
 
 class _Wrapped:

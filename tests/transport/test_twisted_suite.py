@@ -1,0 +1,31 @@
+"""Twisted's own UDP tests are a contract that our port keeps."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import ROOT, run
+
+
+@pytest.mark.parametrize("reactor", ["epoll", "poll", "select", "asyncio"])
+def test_twisteds_own_udp_tests_pass(reactor: str, tmp_path: Path) -> None:
+    """`twisted.test.test_udp` runs on the global reactor, `twisted.internet.test.test_udp` on every one it knows.
+
+    What they skip, they skip for want of GTK's event loop.
+    """
+    trial: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "twisted.trial",
+        f"--reactor={reactor}",
+        "--temp-directory",
+        tmp_path / "trial",
+    ]
+    done = run(*trial, "tests.transport.twisted_suite", cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    counts = re.search(r"PASSED \(skips=(\d+), successes=(\d+)\)", done.stdout)
+    assert counts is not None, done.stdout
+    assert int(counts[2]) >= 200
+    assert int(counts[1]) <= 37
