@@ -1,0 +1,293 @@
+"""What the README, the documentation and the unit files say holds: each command that they show is run."""
+
+import errno
+import os
+import re
+import runpy
+import shlex
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from twisted.logger import capturedLogs
+
+from tests.markdown import Page, Section, code
+from tests.sessions import Command, Session, commands
+from tests.support import BIN, ROOT, run, tool
+from udpservices import DatagramServiceMaker
+from udpservices.endpoints import SystemdEndpoint, parse
+from udpservices.transport.counters import Counters
+
+README = Page(ROOT / "README.md")
+DOCS = {path.name: Page(path) for path in sorted((ROOT / "docs").glob("*.md"))}
+CONTRIBUTING = Page(ROOT / "CONTRIBUTING.md")
+PAGES = [README, *DOCS.values(), CONTRIBUTING]
+
+#: Every Markdown file.
+ALL_PAGES = [
+    *(Page(path) for path in sorted(ROOT.glob("*.md"))),
+    *DOCS.values(),
+    *(Page(path) for folder in ("changelog.d", "examples") for path in sorted((ROOT / folder).glob("**/*.md"))),
+]
+
+_SYSTEM = "changes the system; test_units_… hold for the units"
+
+#: Commands that are shown and not run here, and why.
+NOT_RUN = {
+    ("README.md", "make test"): "is what runs this; test_make_… look at what it does",
+    ("README.md", "pip install ."): "tests/packaging installs the project in every way",
+    ("docs/listening.md", "sysctl -w net.core.rmem_max=4194304"): "changes the system",
+    ("docs/listening.md", "python3 -m venv /opt/udpservices"): _SYSTEM,
+    ("docs/listening.md", "/opt/udpservices/bin/pip install ."): _SYSTEM,
+    ("docs/listening.md", "/opt/udpservices/bin/twistd --help"): _SYSTEM,
+    ("docs/listening.md", "cp config/udpecho.socket config/udpecho.service /etc/systemd/system/"): _SYSTEM,
+    ("docs/listening.md", "systemctl daemon-reload"): _SYSTEM,
+    ("docs/listening.md", "systemctl enable --now udpecho.socket"): _SYSTEM,
+}
+
+# ``console`` blocks are sessions; the others are files, or are looked at in tests of their own.
+LANGUAGES = {"console", "python", "toml", "text"}
+
+
+def makers() -> dict[str, DatagramServiceMaker]:
+    names = runpy.run_path(str(ROOT / "twisted" / "plugins" / "udpservices_plugins.py"))
+    return {value.tapname: value for value in names.values() if isinstance(value, DatagramServiceMaker)}
+
+
+def sessions(section: Section) -> list[Command]:
+    return [command for block in section.blocks if block.language == "console" for command in commands(block)]
+
+
+def runs(section: Section) -> list[Command]:
+    return [command for command in sessions(section) if (section.page.name, command.text) not in NOT_RUN]
+
+
+def recipe(target: str) -> list[str]:
+    """The commands that make would run."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    planned = run(tool("make"), "--dry-run", "--no-print-directory", target, cwd=ROOT, env=clean)
+    assert planned.returncode == 0, planned.stderr
+    return planned.stdout.splitlines()
+
+
+# Sessions and files
+
+
+@pytest.mark.parametrize(
+    "section", [pytest.param(one, id=one.name) for page in PAGES for one in page.sections if runs(one)]
+)
+def test_session_writes_what_is_shown(section: Section, tmp_path: Path) -> None:
+    """In a folder with the files that the page showed so far."""
+    shown = runs(section)
+    instead: dict[str, str] = {}
+    if "make run" in [command.text for command in shown]:
+        instead["make run"] = recipe("run")[-1].replace("exec .venv/bin/", "")
+    with Session(tmp_path, instead) as session:
+        if any(command.text.startswith("pip ") for command in shown):
+            session.use_environment_of_its_own()
+        for earlier in section.page.sections:
+            for block in earlier.blocks:
+                if block.file_name:
+                    session.write(block)
+            if earlier is section:
+                break
+        for command in shown:
+            session.run(command)
+        session.finish()
+
+
+def test_commands_that_are_not_run_are_shown() -> None:
+    """A reason that nothing needs any more goes."""
+    shown = {(page.name, command.text) for page in PAGES for section in page.sections for command in sessions(section)}
+    assert set(NOT_RUN) <= shown
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_blocks_are_sessions_or_files_that_a_session_uses(page: Page) -> None:
+    used = "\n".join(command.text for section in page.sections for command in runs(section))
+    for block in page.blocks:
+        where = f"{page.name}, line {block.line}"
+        assert block.language in LANGUAGES, f"{where}: tests know {sorted(LANGUAGES)}"
+        if block.language == "python":
+            assert block.file_name, f"{where}: a python block starts with the name of its file: # shout.py"
+            name = Path(block.file_name).stem
+            word = "pytest" if name.startswith("test_") else name.removesuffix("_plugins")
+            assert re.search(rf"\b{word}\b", used), f"{where}: no session uses {block.file_name}"
+
+
+def test_write_a_service_lists_its_files() -> None:
+    page = DOCS["write-a-service.md"]
+    (listing,) = [block.text for block in page.blocks if block.language == "text"]
+    assert listing.split() == sorted(block.file_name for block in page.blocks if block.file_name)
+
+
+def test_watch_is_told_of_other_errors(tmp_path: Path) -> None:
+    """What its session on loopback cannot show."""
+    (block,) = [block for block in DOCS["faults.md"].blocks if block.file_name == "watch.py"]
+    path = tmp_path / "watch.py"
+    path.write_text(block.text)
+    with capturedLogs() as logged:
+        runpy.run_path(str(path))["Watch"]().errorReceived(OSError(errno.EHOSTUNREACH, "No route to host"))
+    (event,) = logged
+    assert event["log_format"].format(**event) == "the network says: No route to host"
+
+
+# Tables
+
+
+def test_commands_table() -> None:
+    table = {code(name): int(port) for name, port, _ in README.table("command", "port", "what it does")}
+    assert table == {name: maker.options()["port"] for name, maker in makers().items()}
+
+
+class Option(NamedTuple):
+    letter: str | None
+    name: str
+    takes_value: bool
+
+
+def options_of(options: Any) -> dict[Option, Any]:
+    """The options of a command and their defaults."""
+    letters = {name: letter for letter, name in options.synonyms.items() if len(letter) == 1}
+    return {
+        Option(letters.get(name), name, long.endswith("=")): options[name]
+        for long in options.longOpt
+        if (name := long.rstrip("=")) not in ("help", "version")
+    }
+
+
+def documented(cell: str) -> Option:
+    match = re.fullmatch(r"`(?:-(\w), )?--([\w-]+)( [A-Z]+)?`", cell)
+    assert match, f"{cell}: write `-p, --port PORT`"
+    return Option(match[1], match[2], match[3] is not None)
+
+
+def test_options_table() -> None:
+    """Each option is in it, with the commands that have it, its letter and its default."""
+    every = {command: options_of(maker.options()) for command, maker in makers().items()}
+    true = {
+        option: {name for name, options in every.items() if option in options}
+        for one in every.values()
+        for option in one
+    }
+    table = README.table("option", "of", "default", "meaning")
+    assert {
+        documented(cell): set(every) if of == "all" else set(re.findall("`([^`]+)`", of)) for cell, of, _, _ in table
+    } == true
+    for cell, _, default, _ in table:
+        option = documented(cell)
+        values = [options[option] for options in every.values() if option in options]
+        if code(default):
+            assert {str(value) for value in values} == {code(default)}, cell
+        else:
+            assert not any(values) or len(set(values)) > 1, f"{cell} has the default {values[0]}"
+
+
+def test_help_has_the_options_of_the_table() -> None:
+    for command, maker in makers().items():
+        text = str(maker.options())
+        for cell, of, default, _ in README.table("option", "of", "default", "meaning"):
+            if of == "all" or f"`{command}`" in of:
+                option = documented(cell)
+                assert f"--{option.name}{'=' if option.takes_value else ''} " in text
+                assert not code(default) or f"[default: {code(default)}]" in " ".join(text.split())
+
+
+def test_counters_table() -> None:
+    table = DOCS["faults.md"].table("counter", "counts")
+    assert [code(name) for name, _ in table] == list(Counters.__slots__)
+
+
+def test_listen_table() -> None:
+    """Each spelling is one, and the two of 9999 are the same."""
+    rows = DOCS["listening.md"].table("`--listen`", "listens on")
+    for cell, meaning in rows:
+        for spelling in [code(cell) or "", *re.findall(r"`((?:udp|fd|systemd):[^`]+)`", meaning)]:
+            parse(spelling)
+    assert parse("udp:9999") == parse("9999")
+
+
+# Make, the changelog and links
+
+
+def test_make_run_serves_udpecho() -> None:
+    assert recipe("run")[-1] == "exec .venv/bin/twistd -n --pidfile= udpecho --port 9999"
+
+
+def test_make_test_lints_type_checks_and_tests() -> None:
+    tools = {line.partition(" ")[0] for line in recipe("test")}
+    assert {f".venv/bin/{name}" for name in ("ruff", "mypy", "pytest")} <= tools
+
+
+def test_make_targets_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in ALL_PAGES:
+        named = set(re.findall(r"(?:`|\$ )make ([a-z]+)", page.path.read_text()))
+        assert named <= targets, page.name
+
+
+def test_changelog_can_be_built() -> None:
+    """Every fragment has a kind and lands in the changelog."""
+    draft = run(BIN / "towncrier", "build", "--draft", "--version", "99.0", cwd=ROOT)
+    assert draft.returncode == 0, draft.stderr
+    fragments = [path for path in (ROOT / "changelog.d").iterdir() if path.name != "README.md"]
+    for fragment in fragments:
+        assert re.fullmatch(r"\+[\w-]+\.(feature|change|fix)\.md", fragment.name), fragment.name
+        assert fragment.read_text().strip().splitlines()[0] in draft.stdout
+    assert "<!-- changelog starts -->\n" in (ROOT / "CHANGELOG.md").read_text()
+
+
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: page.name)
+def test_relative_links_lead_somewhere(page: Page) -> None:
+    for link in page.links:
+        if link.startswith("https://"):
+            continue
+        path, _, fragment = link.partition("#")
+        target = (page.path.parent / path).resolve() if path else page.path
+        assert target.exists(), f"{page.name}: {link}"
+        assert not fragment or fragment in Page(target).anchors, f"{page.name}: {link}"
+
+
+def test_index_has_every_page() -> None:
+    assert set(DOCS["README.md"].links) >= set(DOCS) - {"README.md"}
+
+
+# Unit files
+
+CONFIG = ROOT / "config"
+
+
+def settings(unit: str) -> dict[str, list[str]]:
+    """The settings of a unit file."""
+    found: dict[str, list[str]] = {}
+    for name, value in re.findall(r"^(\w+)=(.*)$", (CONFIG / unit).read_text(), re.MULTILINE):
+        found.setdefault(name, []).append(value)
+    return found
+
+
+def test_units_are_accepted_by_systemd(tmp_path: Path) -> None:
+    """With the twistd that is here."""
+    for unit in ("udpecho.socket", "udpecho.service"):
+        text = (CONFIG / unit).read_text()
+        (tmp_path / unit).write_text(text.replace("/opt/udpservices/bin/twistd", str(BIN / "twistd")))
+    units = sorted(tmp_path.iterdir())
+    verified = run(tool("systemd-analyze"), "verify", *units)
+    assert (verified.returncode, verified.stdout + verified.stderr) == (0, "")
+
+
+def test_units_hand_over_what_the_service_takes() -> None:
+    service, sockets = settings("udpecho.service"), settings("udpecho.socket")
+    (line,) = service["ExecStart"]
+    twistd, *daemon, command, listen, endpoint = shlex.split(line)
+    assert (twistd, daemon) == ("/opt/udpservices/bin/twistd", ["-n", "--pidfile="])
+    options = makers()[command].options()
+    options.parseOptions([listen, endpoint])
+    (name,) = sockets["FileDescriptorName"]
+    assert options.endpoints == [SystemdEndpoint(name)]
+    assert service["Requires"] == ["udpecho.socket"]
+
+
+def test_units_open_the_port_of_the_readme_in_both_families() -> None:
+    sockets = settings("udpecho.socket")
+    assert sockets["ListenDatagram"] == ["0.0.0.0:9999", "[::]:9999"]
+    assert sockets["BindIPv6Only"] == ["ipv6-only"]
