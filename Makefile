@@ -10,7 +10,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 run: $(VENV)/installed
 	@echo 'Serving udpecho on UDP port 9999, IPv4 and IPv6; Ctrl-C stops it. Try it from another terminal:'
 	@echo '    echo hello | nc -4u -w1 localhost 9999'
-	@echo '    echo hello | nc -6u -w1 localhost 9999'
+	@echo '    echo hello | nc -6u -w1 ::1 9999'
 	@exec $(BIN)/twistd -n --pidfile= udpecho --port 9999
 
 test: lint types unit

@@ -32,6 +32,11 @@ class Words:
             raise ValueError(f"{what} is missing")
         return self._values.pop(0)
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is left but empty words."""
+        return not self._pairs and not any(self._values)
+
     def pair(self, key: str) -> str | None:
         """The value that a key was given, if it was."""
         return self._pairs.pop(key, None)

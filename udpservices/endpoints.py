@@ -184,7 +184,9 @@ def parse(text: str) -> Endpoint:
         if kind in _KINDS:
             return _KINDS[kind](Words(rest))
         if not colon:
-            return UDPEndpoint(port_number(text))
+            if not text.isdecimal():
+                raise ValueError(f"{text!r}: {_kind_hint(text)}")
+            return UDPEndpoint(_port(text))
         return _parse_address(text)
     except ValueError as error:
         raise EndpointError(str(error)) from None
@@ -233,7 +235,7 @@ def _parse_udp(words: Words) -> UDPEndpoint:
 
 def _number(text: str, what: str) -> int:
     if not (text.isascii() and text.isdecimal()) or len(text) > 9:
-        raise ValueError(f"{what} {text!r} must be a number")
+        raise ValueError(f"{what} {text!r} must be a number of at most nine digits")
     return int(text)
 
 
@@ -245,9 +247,9 @@ def _parse_descriptor(words: Words) -> DescriptorEndpoint:
 
 def _parse_systemd(words: Words) -> SystemdEndpoint:
     name, index = words.pair("name"), words.pair("index")
+    if (name is None) == (index is None) and words.empty:
+        raise ValueError("must be systemd:name=NAME or systemd:index=0")
     words.done("name", "index")
-    if (name is None) == (index is None):
-        raise ValueError("systemd:name=NAME or systemd:index=0, one of the two")
     return SystemdEndpoint(name) if index is None else SystemdEndpoint(index=_number(index, "index"))
 
 

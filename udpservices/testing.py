@@ -23,6 +23,7 @@ from twisted.internet.testing import MemoryReactorClock
 from zope.interface import implementer
 
 from udpservices.transport.addresses import is_multicast, parse_host, parse_target
+from udpservices.transport.counters import Counters
 from udpservices.transport.port import MAX_DATAGRAM
 
 # The longest payload that fits a datagram, per family: RFC 768's length field, and for IPv4 RFC 791's too.
@@ -57,6 +58,8 @@ class MemoryDatagramTransport:
         self.peer: tuple[str, int] | None = None
         #: The groups joined and not left.
         self.memberships: list[Membership] = []
+        #: What the real port counts; here `sent` alone moves.
+        self.counters = Counters()
         #: Whether it listens.
         self.listening = False
 
@@ -101,6 +104,7 @@ class MemoryDatagramTransport:
         if len(packet) > _LONGEST[self._family]:
             raise MessageLengthError(f"{len(packet)} bytes")
         self.written.append((bytes(packet), addr))
+        self.counters.sent += 1
 
     def writeSequence(self, seq: Sequence[bytes], addr: tuple[str, int] | None = None) -> None:
         """Record one datagram that is given in parts."""

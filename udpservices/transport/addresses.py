@@ -1,6 +1,7 @@
 """Addresses of datagram sockets: as text, as Twisted's ``(host, port)`` pair, and as the kernel takes them."""
 
 import errno
+import ipaddress
 import socket
 from socket import AF_INET, AF_INET6, AddressFamily
 from typing import Any, NamedTuple
@@ -36,6 +37,16 @@ class Host(NamedTuple):
     family: AddressFamily
     address: str
     scope: str
+
+    @property
+    def is_link_local(self) -> bool:
+        """Whether this is in fe80::/10 (RFC 4291 section 2.5.6), where an address means nothing without its link."""
+        return self.family == AF_INET6 and ipaddress.IPv6Address(self.address).is_link_local
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether this is an IPv4 address in IPv6's clothes, ``::ffff:192.0.2.1``."""
+        return self.family == AF_INET6 and ipaddress.IPv6Address(self.address).ipv4_mapped is not None
 
     def socket_address(self, port: int) -> SocketAddress:
         """The address as the kernel takes it. Raises OSError for a scope that names no interface of this host."""

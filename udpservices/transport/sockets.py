@@ -125,6 +125,8 @@ def explain(error: OSError, host: Host, port: int) -> str:
             return f"there is no interface {host.scope!r}" if host.scope else "there is no such interface"
         case errno.EAFNOSUPPORT:
             return f"this host has no {'IPv6' if host.family == AF_INET6 else 'IPv4'}"
-        case errno.EINVAL if host.family == AF_INET6 and not host.scope:
+        case errno.EINVAL if host.is_link_local and not host.scope:
             return "a link-local address needs its interface, such as fe80::1%eth0"
+        case errno.EINVAL if host.is_mapped:
+            return "write an IPv4 address as such"
     return error.strerror or str(error)

@@ -51,7 +51,7 @@ def set_receive_buffer(sock: socket.socket, size: int) -> int:
 
     Linux doubles what it is asked for, to pay for its book-keeping, and reports the double (socket(7), SO_RCVBUF).
     """
-    sock.setsockopt(SOL_SOCKET, socket.SO_RCVBUF, size)
+    sock.setsockopt(SOL_SOCKET, socket.SO_RCVBUF, min(size, 2**31 - 1))
     granted = sock.getsockopt(SOL_SOCKET, socket.SO_RCVBUF)
     return granted // 2 if _LINUX else granted
 
