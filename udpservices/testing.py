@@ -10,24 +10,23 @@
 They refuse what the real port refuses, so that a test passes only where the service would work.
 """
 
+import errno
+import os
 from collections.abc import Sequence
-from socket import AF_INET, AF_INET6
+from socket import AddressFamily
 from typing import Any, NamedTuple
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import InvalidAddressError, MessageLengthError, MulticastJoinError
+from twisted.internet.error import CannotListenError, InvalidAddressError, MessageLengthError, MulticastJoinError
 from twisted.internet.interfaces import IListeningPort, IMulticastTransport, IReactorMulticast, IReactorUDP
 from twisted.internet.protocol import AbstractDatagramProtocol
 from twisted.internet.testing import MemoryReactorClock
 from zope.interface import implementer
 
-from udpservices.transport.addresses import is_multicast, parse_host, parse_target
+from udpservices.transport.addresses import BROADCAST, is_multicast, is_wildcard, parse_host, parse_target
 from udpservices.transport.counters import Counters
-from udpservices.transport.port import MAX_DATAGRAM
-
-# The longest payload that fits a datagram, per family: RFC 768's length field, and for IPv4 RFC 791's too.
-_LONGEST = {AF_INET: 65507, AF_INET6: 65527}
+from udpservices.transport.port import LONGEST, MAX_DATAGRAM
 
 
 class Membership(NamedTuple):
@@ -101,7 +100,7 @@ class MemoryDatagramTransport:
             raise InvalidAddressError(addr, "write() needs an address: this port is not connected")
         else:
             parse_target(addr, self._family)
-        if len(packet) > _LONGEST[self._family]:
+        if len(packet) > LONGEST[self._family]:
             raise MessageLengthError(f"{len(packet)} bytes")
         self.written.append((bytes(packet), addr))
         self.counters.sent += 1
@@ -114,7 +113,11 @@ class MemoryDatagramTransport:
         """Connect. Raises as the real port does."""
         if self.peer is not None:
             raise RuntimeError("already connected, reconnecting is not currently supported")
-        parse_target((host, port), self._family)
+        target = parse_target((host, port), self._family, "connect()")
+        if port == 0:
+            raise InvalidAddressError((host, port), "nobody can be reached at port number 0")
+        if target.address == BROADCAST and not self._broadcast:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         self.peer = (host, port)
 
     def setBroadcastAllowed(self, enabled: bool) -> None:
@@ -132,7 +135,9 @@ class MemoryDatagramTransport:
         return self._interface
 
     def setOutgoingInterface(self, addr: str | int) -> "Deferred[int]":
-        """Record the interface."""
+        """Record the interface; fails with ValueError for an address of the other family."""
+        if not self._may_be_interface(addr):
+            return fail(ValueError(f"{addr} is an address of the other family"))
         self._interface = addr
         return succeed(1)
 
@@ -149,13 +154,24 @@ class MemoryDatagramTransport:
         return self._ttl
 
     def setTTL(self, ttl: int) -> None:
-        """Record the TTL or hop limit of datagrams to groups."""
-        self._ttl = ttl
+        """Record the TTL or hop limit of datagrams to groups. Raises OSError where it is out of range."""
+        if not -1 <= ttl <= 255:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        self._ttl = 1 if ttl == -1 else ttl  # -1 stands for the kernel's default
 
     def joinGroup(self, addr: str, interface: str | int = "", source: str = "") -> "Deferred[None]":
-        """Record a membership; fails with MulticastJoinError for what is no group, or is joined already."""
+        """Record a membership; fails with MulticastJoinError for what is no group, or is joined already.
+
+        Any name and any number is an interface here. Host names are not looked up, and are nobody's.
+        """
         membership = Membership(addr, interface, source)
-        if not _is_group(addr) or membership in self.memberships:
+        possible = (
+            self._family_of(addr) == self._family
+            and is_multicast(addr)
+            and self._may_be_interface(interface)
+            and (not source or self._family_of(source) == self._family)
+        )
+        if not possible or membership in self.memberships:
             return fail(MulticastJoinError(addr, interface))
         self.memberships.append(membership)
         return succeed(None)
@@ -168,12 +184,14 @@ class MemoryDatagramTransport:
         self.memberships.remove(membership)
         return succeed(None)
 
+    def _may_be_interface(self, interface: str | int) -> bool:
+        return isinstance(interface, int) or self._family_of(interface) in (None, self._family)
 
-def _is_group(text: str) -> bool:
-    try:
-        return is_multicast(text)
-    except ValueError:
-        return False
+    def _family_of(self, text: str) -> AddressFamily | None:
+        try:
+            return parse_host(text).family
+        except ValueError:
+            return None
 
 
 def connect(protocol: AbstractDatagramProtocol, host: str = "192.0.2.1", port: int = 9999) -> MemoryDatagramTransport:
@@ -181,6 +199,13 @@ def connect(protocol: AbstractDatagramProtocol, host: str = "192.0.2.1", port: i
     transport = MemoryDatagramTransport(host, port)
     transport.start(protocol)
     return transport
+
+
+def _collide(taken: IPv4Address | IPv6Address, host: str, port: int) -> bool:
+    """Whether the kernel would not let both be bound."""
+    if (port, parse_host(host).family) != (taken.port, parse_host(taken.host).family):
+        return False
+    return host == taken.host or is_wildcard(host) or is_wildcard(taken.host)
 
 
 @implementer(IReactorUDP, IReactorMulticast)
@@ -199,8 +224,24 @@ class MemoryDatagramReactor(MemoryReactorClock):
         interface: str = "",
         maxPacketSize: int = MAX_DATAGRAM,
     ) -> Any:
-        """A `MemoryDatagramTransport` with this local address; 0 becomes a number from 49152 on."""
-        transport = MemoryDatagramTransport(interface or "0.0.0.0", port or 49152 + len(self.transports))
+        """A `MemoryDatagramTransport` with this local address; 0 becomes a number from 49152 on.
+
+        Raises as `udpservices.DatagramReactor` does: InvalidAddressError for an interface that is no address literal,
+        CannotListenError for a number that is out of range, or taken at that address.
+        """
+        return self._listen(port, protocol, interface, multiple=False)
+
+    def _listen(self, port: int, protocol: AbstractDatagramProtocol, interface: str, *, multiple: bool) -> Any:
+        host = interface or "0.0.0.0"
+        try:
+            parse_host(host)
+        except ValueError as error:
+            raise InvalidAddressError(interface, str(error)) from None
+        if not 0 <= port <= 65535:
+            raise CannotListenError(interface, port, OverflowError("a port number is between 0 and 65535"))
+        if not multiple and any(one.listening and _collide(one.getHost(), host, port) for one in self.transports):
+            raise CannotListenError(interface, port, OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE)))
+        transport = MemoryDatagramTransport(host, port or 49152 + len(self.transports))
         self.transports.append(transport)
         transport.start(protocol)
         return transport
@@ -213,5 +254,5 @@ class MemoryDatagramReactor(MemoryReactorClock):
         maxPacketSize: int = MAX_DATAGRAM,
         listenMultiple: bool = False,
     ) -> Any:
-        """As `listenUDP`."""
-        return self.listenUDP(port, protocol, interface, maxPacketSize)
+        """As `listenUDP`; with `listenMultiple` a number may be taken by several."""
+        return self._listen(port, protocol, interface, multiple=listenMultiple)

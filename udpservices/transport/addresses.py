@@ -71,15 +71,15 @@ def parse_host(text: str) -> Host:
     return Host(family, address, scope)
 
 
-def parse_target(addr: tuple[str, int], family: AddressFamily) -> Host:
-    """Whom a port of this family is asked to send to. Raises InvalidAddressError where it cannot."""
+def parse_target(addr: tuple[str, int], family: AddressFamily, method: str = "write()") -> Host:
+    """Whom a port of this family is asked to send to, by a method. Raises InvalidAddressError where it cannot."""
     name, port = addr
     try:
         host = parse_host(BROADCAST if name == "<broadcast>" else name)
     except ValueError:
-        raise InvalidAddressError(name, "write() only accepts IP addresses, not hostnames") from None
+        raise InvalidAddressError(name, f"{method} only accepts IP addresses, not hostnames") from None
     if host.family != family:
-        raise InvalidAddressError(name, "write() called with an address of the other family")
+        raise InvalidAddressError(name, f"{method} called with an address of the other family")
     if not 0 <= port <= 65535:
         raise InvalidAddressError(addr, "a port number is between 0 and 65535")
     return host

@@ -50,8 +50,10 @@ def interface_index(interface: str | int, family: AddressFamily) -> int:
 
     Raises OSError for what names no interface of this host, ValueError for an address of the other family.
     """
-    if interface == "" or isinstance(interface, int):
-        return int(interface or 0)
+    if not interface:
+        return 0
+    if isinstance(interface, int):
+        return scope_index(str(interface))
     try:
         host = parse_host(interface)
     except ValueError:
@@ -59,6 +61,15 @@ def interface_index(interface: str | int, family: AddressFamily) -> int:
     if host.family != family:
         raise ValueError(f"{interface} is an address of the other family")
     return _index_of_address(host)
+
+
+def ipv4_address(index: int) -> str:
+    """The first IPv4 address of an interface; ``0.0.0.0`` where it has none, and for 0, any interface."""
+    interface = socket.if_indextoname(index) if index else ""
+    for name, family, address in addresses():
+        if family == AF_INET and name.partition(":")[0] == interface:  # what follows is the address's label
+            return address
+    return "0.0.0.0"
 
 
 def _index_of_address(host: Host) -> int:

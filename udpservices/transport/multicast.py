@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IResolutionReceiver
 from zope.interface import implementer
 
 from udpservices.transport.addresses import is_multicast, parse_host
-from udpservices.transport.interfaces import interface_index
+from udpservices.transport.interfaces import interface_index, ipv4_address
 
 # linux/in.h
 MCAST_JOIN_GROUP = 42
@@ -33,6 +33,7 @@ class MulticastMethods:
     """
 
     addressFamily: AddressFamily
+    connected: int
     reactor: Any
     socket: socket.socket
 
@@ -53,7 +54,10 @@ class MulticastMethods:
         return socket.IP_MULTICAST_TTL if self.addressFamily == AF_INET else socket.IPV6_MULTICAST_HOPS
 
     def setOutgoingInterface(self, addr: str | int) -> Deferred[int]:
-        """Choose the interface by which datagrams leave for groups; fires with 1 when it is done."""
+        """Choose the interface by which datagrams leave for groups; fires with 1 when it is done.
+
+        The Deferred fails with OSError or ValueError where there is no such interface.
+        """
         return Deferred.fromCoroutine(self._set_outgoing_interface(addr))
 
     async def _set_outgoing_interface(self, interface: str | int) -> int:
@@ -61,8 +65,8 @@ class MulticastMethods:
         index = interface_index(resolved, self.addressFamily)
         if self.addressFamily == AF_INET6:
             self.socket.setsockopt(IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
-        else:  # struct ip_mreqn: the kernel reports the address back, so it is given where there is one
-            address = "0.0.0.0" if isinstance(resolved, int) or not _is_literal(resolved) else resolved
+        else:  # struct ip_mreqn: the kernel reports the address back, and sends from it
+            address = resolved if isinstance(resolved, str) and _is_literal(resolved) else ipv4_address(index)
             self.socket.setsockopt(
                 IPPROTO_IP, socket.IP_MULTICAST_IF, struct.pack("@4s4si", bytes(4), socket.inet_aton(address), index)
             )
@@ -91,6 +95,8 @@ class MulticastMethods:
             request = struct.pack("@I0L", index) + self._storage(address)
             if source:
                 request += self._storage(await self._resolve(source))
+            if not self.connected:
+                raise ValueError("the port was stopped")
             self.socket.setsockopt(self._level, option, request)
         except (OSError, ValueError) as error:
             raise MulticastJoinError(group, interface, *error.args) from error

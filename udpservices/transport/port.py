@@ -2,7 +2,7 @@
 
 import errno
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from twisted.internet import base, udp
@@ -33,10 +33,13 @@ from udpservices.transport.sockets import CLOSED, WOULD_BLOCK, adopted_socket, p
 #: The longest payload that a UDP length field can tell of (RFC 768).
 MAX_DATAGRAM = 65535
 
+#: The longest payload that can be sent: RFC 768's length field, and for IPv4 RFC 791's too.
+LONGEST = {socket.AF_INET: 65507, socket.AF_INET6: 65527}
+
 _log = Logger()
 
 # Errors that tell of the datagram being sent, not of an earlier one.
-_OWN_ERRORS = WOULD_BLOCK | {errno.ENOBUFS, errno.ENOMEM, errno.EMSGSIZE}
+_OWN_ERRORS = WOULD_BLOCK | {errno.ENOBUFS, errno.ENOMEM}
 
 # Every port reads here and copies: a handler that makes the reactor turn finds no datagram of its own overwritten.
 _buffer = memoryview(bytearray(MAX_DATAGRAM))
@@ -146,9 +149,11 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
         try:
             host = parse_host(self.interface) if self.interface else None
             sock.bind(host.socket_address(self.port) if host else ("", self.port))
-        except (OSError, OverflowError) as error:
+        except BaseException as error:
             sock.close()
-            raise CannotListenError(self.interface, self.port, error) from error
+            if isinstance(error, OSError | OverflowError):
+                raise CannotListenError(self.interface, self.port, error) from error
+            raise
         return sock
 
     def connectionLost(self, reason: Failure | None = None) -> None:
@@ -195,16 +200,16 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
     def connect(self, host: str, port: int) -> None:
         """Send to and hear one peer only.
 
-        Raises InvalidAddressError where the host is no address literal, RuntimeError where the port is connected
-        already, and OSError where the kernel has no route.
+        Raises InvalidAddressError where the host is no address literal of this port's family or the number is none
+        that anybody can have, RuntimeError where the port is connected already, and OSError where the kernel has no
+        route or no permission.
         """
         if self._connectedAddr:
             raise RuntimeError("already connected, reconnecting is not currently supported")
-        try:
-            parsed = parse_host(host)
-        except ValueError as error:
-            raise InvalidAddressError(host, str(error)) from None
-        self.socket.connect(parsed.socket_address(port))
+        target = parse_target((host, port), self.addressFamily, "connect()")
+        if port == 0:
+            raise InvalidAddressError((host, port), "nobody can be reached at port number 0")
+        self.socket.connect(target.socket_address(port))
         self._connectedAddr = (host, port)
         self._only_peer = host_and_port(self.socket.getpeername())
 
@@ -269,7 +274,7 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
             self.counters.unsent += 1
             return
         error = self._send(datagram, target, control)
-        if error is not None and self._connectedAddr and error.errno not in _OWN_ERRORS:
+        if error is not None and self._connectedAddr and self._is_of_earlier(error, datagram):
             # The kernel reported what became of an earlier datagram and did not send this one.
             self._network_failed(error)
             error = self._send(datagram, target, control) if self.connected else error
@@ -282,6 +287,15 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
         else:
             self.counters.unsent += 1
             self._log_fault("sending", error)
+
+    def _is_of_earlier(self, error: OSError, datagram: bytes) -> bool:
+        if error.errno == errno.EMSGSIZE:  # which also is a router's: fragmentation needed
+            return len(datagram) <= LONGEST[self.addressFamily]
+        return error.errno not in _OWN_ERRORS
+
+    def writeSequence(self, seq: Iterable[bytes], addr: tuple[str, int] | None = None) -> None:
+        """Send one datagram that is given in parts, as `write` does."""
+        self.write(b"".join(seq), addr)
 
     def _route(self, addr: tuple[str, int] | None) -> tuple[SocketAddress | None, Any]:
         """The address for the kernel, None where it knows it, and the control messages to send."""

@@ -76,10 +76,16 @@ def adopted_socket(descriptor: int) -> socket.socket:
     of another family than IPv4 and IPv6, or not bound.
     """
     try:
-        sock = socket.socket(fileno=os.dup(descriptor))
+        duplicate = os.dup(descriptor)
     except OSError as error:
-        what = "is not open" if error.errno == errno.EBADF else "is no socket"
-        raise NotDatagramSocket(f"descriptor {descriptor} {what}") from None
+        if error.errno != errno.EBADF:
+            raise
+        raise NotDatagramSocket(f"descriptor {descriptor} is not open") from None
+    try:
+        sock = socket.socket(fileno=duplicate)
+    except OSError:
+        os.close(duplicate)
+        raise NotDatagramSocket(f"descriptor {descriptor} is no socket") from None
     try:
         _check(sock, descriptor)
         sock.setblocking(False)
