@@ -5,11 +5,19 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from udpservices.units import one_line
+
 _FIRST = 3  # SD_LISTEN_FDS_START
+
+# Digits of the most descriptors that anybody hands over.
+_DIGITS = 4
 
 
 class ActivationError(ValueError):
     """Why there are no descriptors to take; the text is one line."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(one_line(text))
 
 
 class Inherited(NamedTuple):
@@ -39,7 +47,7 @@ def parse_environment(environ: dict[str, str], pid: int) -> tuple[Inherited, ...
             f"the sockets were handed to process {environ.get('LISTEN_PID', '(none)')}, and this is process {pid}"
             " (in a script, start twistd with exec)"
         )
-    if not (count.isascii() and count.isdecimal()):
+    if not (count.isascii() and count.isdecimal()) or len(count) > _DIGITS:
         raise ActivationError(f"LISTEN_FDS is {count!r}, not a number of descriptors")
     names = environ.get("LISTEN_FDNAMES", "").split(":")
     names += [""] * (int(count) - len(names))

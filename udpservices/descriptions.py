@@ -44,7 +44,7 @@ class Words:
     def done(self, *keys: str) -> None:
         """Nothing may be left; `keys` are those that this kind of description knows."""
         for value in self._values:
-            raise ValueError(f"{value!r} is not expected{_COLON_HINT}" if value else "there is an empty word")
+            raise ValueError((f"{value!r} is not expected" if value else "there is an empty word") + _COLON_HINT)
         for key in self._pairs:
             near = get_close_matches(key, keys, 1)
             raise ValueError(f"{key}= is not known here" + (f": did you mean {near[0]}=?" if near else ""))

@@ -1,6 +1,7 @@
 """From a text such as ``127.0.0.1:9999`` or ``systemd:name=echo`` to bound sockets."""
 
 import errno
+import os
 import socket
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -14,11 +15,14 @@ from udpservices.activation import ActivationError, Inherited, inherited_descrip
 from udpservices.descriptions import Words, escape
 from udpservices.transport.addresses import Host, endpoint_text, parse_host
 from udpservices.transport.sockets import UnusableDescriptor, adopted_socket, bound_socket, explain, grow_receive_buffer
-from udpservices.units import port_number, size
+from udpservices.units import one_line, port_number, size
 
 _log = Logger()
 
 _ALL = (parse_host("0.0.0.0"), parse_host("::"))
+
+# Of a network interface's name, in bytes (netdevice(7), IFNAMSIZ).
+_LONGEST_NAME = 15
 
 # With port 0, how often to look for a number that is free at all of the addresses.
 _TRIES = 50
@@ -26,6 +30,9 @@ _TRIES = 50
 
 class EndpointError(ValueError):
     """What is wrong with an endpoint, in one line that names the part."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(one_line(text))
 
 
 class Endpoint(Protocol):
@@ -226,11 +233,22 @@ def _parse_udp(words: Words) -> UDPEndpoint:
     words.done("interface", "rcvbuf", "device")
     if interface is not None:
         parse_host(interface)
+    if device is not None and not _may_name_interface(device):
+        raise ValueError(f"device {device!r} is no name of a network interface")
     try:
         receive_buffer = None if rcvbuf is None else size(rcvbuf)
     except ValueError as error:
         raise ValueError(f"rcvbuf {rcvbuf!r} {error}") from None
     return UDPEndpoint(port, () if interface is None else (interface,), receive_buffer, device)
+
+
+def _may_name_interface(text: str) -> bool:
+    """Whether the kernel would read the name whole, and not as that of another interface."""
+    try:
+        name = os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return len(name) <= _LONGEST_NAME and b"\0" not in name
 
 
 def _number(text: str, what: str) -> int:

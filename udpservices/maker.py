@@ -56,6 +56,7 @@ class DatagramServiceMaker:
         from udpservices.policy.log import log_datagrams
         from udpservices.service import DatagramService
         from udpservices.transport.reactor import DatagramReactor
+        from udpservices.units import one_line
 
         protocol = self._protocol()
         datagram_reactor = DatagramReactor(reactor)
@@ -77,5 +78,5 @@ class DatagramServiceMaker:
         try:
             service.bind()
         except (OSError, ValueError) as error:
-            raise SystemExit(f"{self.tapname}: {error}") from error
+            raise SystemExit(f"{self.tapname}: {one_line(str(error))}") from error
         return service

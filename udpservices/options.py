@@ -25,7 +25,7 @@ import udpservices
 from udpservices.endpoints import Endpoint, UDPEndpoint
 from udpservices.endpoints import parse as parse_endpoint
 from udpservices.transport.addresses import parse_host
-from udpservices.units import port_number, size
+from udpservices.units import one_line, port_number, size
 
 Row = Sequence[Any]
 
@@ -49,7 +49,7 @@ def coerced(name: str, coerce: Callable[[str], Any], value: str) -> Any:
     try:
         return coerce(value)
     except ValueError as error:
-        raise usage.UsageError(f"--{name} {value}: {error}") from error
+        raise usage.UsageError(f"--{name} {value or repr(value)}: {error}") from error
 
 
 class _NamedParameter(usage.CoerceParameter):
@@ -84,7 +84,7 @@ class ServiceOptions(usage.Options):
         try:
             super().parseOptions(options)
         except usage.UsageError as error:
-            text = self._with_suggestion(str(error))
+            text = one_line(self._with_suggestion(str(error)))
             if self.parent is None:
                 raise usage.UsageError(text) from None
             raise SystemExit(f"{self.parent.subCommand}: {text}") from None

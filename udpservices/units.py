@@ -1,4 +1,4 @@
-"""Quantities as people write them, the same in options, configuration files and probes."""
+"""Quantities as people write them, the same in options, configuration files and probes; and how errors show text."""
 
 import re
 
@@ -18,3 +18,8 @@ def port_number(text: str) -> int:
     if re.fullmatch(r"[0-9]{1,5}", text, re.ASCII) is None or int(text) > 65535:
         raise ValueError("must be a port number from 0 to 65535")
     return int(text)
+
+
+def one_line(text: str) -> str:
+    """A text as an error may show it: what cannot be printed, such as a newline, as Python's escapes write it."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)

@@ -1,0 +1,41 @@
+"""This machine: its descriptors, its port numbers and its users."""
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.support import need_root, tool
+
+
+def count_descriptors() -> int:
+    """How many descriptors this process has open, duplicates too."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@contextlib.contextmanager
+def leaking_nothing() -> Iterator[None]:
+    """As many descriptors are open at the end as at the beginning, and nobody had to wait for the collector."""
+    before = count_descriptors()
+    yield
+    assert count_descriptors() == before, "descriptors leak"
+
+
+def free_port() -> int:
+    """A UDP port number that is free in both families; whoever uses it has to be quick."""
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.bind(("::", 0))
+        number: int = sock.getsockname()[1]
+        return number
+
+
+def as_ordinary_user(*words: str | Path) -> list[str | Path]:
+    """A command as the user nobody runs it, who may read what root may, such as an interpreter in root's home.
+
+    That is one capability (CAP_DAC_READ_SEARCH), and it opens no port.
+    """
+    need_root()
+    nobody = ("--reuid=nobody", "--regid=nogroup", "--clear-groups", "--no-new-privs")
+    reading = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
+    return [tool("setpriv"), *nobody, *reading, *words]

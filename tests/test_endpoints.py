@@ -1,0 +1,393 @@
+"""Endpoints become sockets: the kernel says what they are."""
+
+import contextlib
+import errno
+import os
+import re
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from socket import AF_INET, AF_INET6, AF_UNIX, SO_RCVBUF, SO_REUSEADDR, SO_REUSEPORT, SOCK_DGRAM, SOL_SOCKET
+from typing import Any
+
+import pytest
+
+from tests.machine import as_ordinary_user, free_port, leaking_nothing
+from tests.network.hosts import Network
+from tests.support import logged, missing, run, text, udp_socket
+from udpservices import endpoints
+from udpservices.endpoints import Endpoint, EndpointError, UDPEndpoint, parse
+from udpservices.transport.addresses import Host
+from udpservices.transport.sockets import bound_socket
+
+#: Addresses that are for documentation (RFC 5737, RFC 3849), so that no host has them.
+NOBODYS = ("203.0.113.1", "2001:db8::1")
+
+families = pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+
+
+@contextlib.contextmanager
+def opened(endpoint: str | Endpoint, **options: Any) -> Iterator[list[socket.socket]]:
+    """The sockets of an endpoint, closed in the end; nothing else stays open."""
+    with leaking_nothing(), ExitStack() as stack:
+        found = (parse(endpoint) if isinstance(endpoint, str) else endpoint).open(**options)
+        yield [stack.enter_context(sock) for sock in found]
+
+
+def refusal(endpoint: str | Endpoint, **options: Any) -> str:
+    """The one line that says why an endpoint cannot be opened; nothing stays open after it."""
+    with leaking_nothing(), pytest.raises(EndpointError) as error:
+        (parse(endpoint) if isinstance(endpoint, str) else endpoint).open(**options)
+    line = str(error.value)
+    assert line.isprintable()
+    return line
+
+
+def flag(sock: socket.socket, option: int) -> int:
+    return sock.getsockopt(SOL_SOCKET, option)
+
+
+def buffer_of(sock: socket.socket) -> int:
+    """The receive buffer as it was asked for: Linux reports the double (socket(7), SO_RCVBUF)."""
+    return flag(sock, SO_RCVBUF) // 2
+
+
+def written(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def exchange(server: socket.socket, host: str) -> None:
+    """A datagram there and one back."""
+    with udp_socket(host) as client:
+        client.sendto(b"there", (host, server.getsockname()[1]))
+        server.settimeout(5)
+        datagram, peer = server.recvfrom(100)
+        server.sendto(datagram + b" and back", peer)
+        assert client.recv(100) == b"there and back"
+
+
+class TestAddresses:
+    @families
+    def test_one_address(self, host: str) -> None:
+        """The address that was given, and no other."""
+        with opened(f"{written(host)}:0") as (sock,):
+            assert sock.getsockname()[0] == host
+            exchange(sock, host)
+
+    @pytest.mark.parametrize("how", ["any", "this"])
+    def test_both_families_with_one_port_number(self, how: str) -> None:
+        """Without an address, IPv4 and IPv6 have a socket each and share the number, also one that the kernel chose."""
+        number = 0 if how == "any" else free_port()
+        with opened(str(number)) as (four, six):
+            assert four.getsockname()[0] == "0.0.0.0"
+            assert six.getsockname()[0] == "::"
+            assert four.getsockname()[1] == six.getsockname()[1]
+            assert number in (0, four.getsockname()[1])
+            exchange(four, "127.0.0.1")
+            exchange(six, "::1")
+
+    def test_several_addresses_share_a_number_too(self) -> None:
+        """In the order in which they were given."""
+        with opened(UDPEndpoint(0, ("::1", "127.0.0.2", "127.0.0.1"))) as socks:
+            assert [sock.getsockname()[0] for sock in socks] == ["::1", "127.0.0.2", "127.0.0.1"]
+            assert len({sock.getsockname()[1] for sock in socks}) == 1
+
+    def test_link_local_address_has_its_interface(self) -> None:
+        with Network(1) as (host,), host.entered():
+            address, _, scope = host.link_local.partition("%")
+            index = socket.if_nametoindex(scope)
+            for name in (scope, str(index)):
+                with opened(f"[{address}%{name}]:0") as (sock,):
+                    assert sock.getsockname()[3] == index
+            assert "there is no interface 'eth9'" in refusal(f"[{address}%eth9]:0")
+            assert "this host does not have that address" in refusal(f"[{address}%lo]:0")
+
+    def test_ipv6_takes_ipv6_alone(self) -> None:
+        """Otherwise a sysctl decides whether IPv4 peers arrive there, looking like ``::ffff:192.0.2.1``."""
+        with opened("0") as (_, six), opened("[::1]:0") as (one,):
+            assert six.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
+            assert one.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
+
+    def test_host_without_ipv6_serves_ipv4_and_says_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A kernel that has no IPv6 at all cannot be made here, so the system call is a double."""
+
+        class WithoutIPv6(socket.socket):
+            def __init__(self, family: int = -1, *args: Any, **kwargs: Any) -> None:
+                if family == AF_INET6:
+                    raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+                super().__init__(family, *args, **kwargs)
+
+        monkeypatch.setattr(socket, "socket", WithoutIPv6)
+        with logged() as events, opened("0") as (sock,):
+            assert sock.family == AF_INET
+        assert [text(event) for event in events] == ["this host has no IPv6: serving IPv4 only"]
+        assert refusal("[::1]:0") == "cannot listen on [::1]:0/udp: this host has no IPv6"
+
+
+class TestAnyFreeNumber:
+    """With port 0 the kernel chooses for the first socket; the number may be taken for the others."""
+
+    @staticmethod
+    def losing(monkeypatch: pytest.MonkeyPatch, rounds: int) -> list[socket.socket]:
+        """Somebody takes the number for IPv6 between our two binds, `rounds` times; their sockets."""
+        taken: list[socket.socket] = []
+
+        def bound(host: Host, port: int, **options: Any) -> socket.socket:
+            if host.family == AF_INET6 and len(taken) < rounds:
+                taken.append(udp_socket("::1", port))
+            return bound_socket(host, port, **options)
+
+        monkeypatch.setattr(endpoints, "bound_socket", bound)
+        return taken
+
+    def test_another_one_is_tried(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        taken = self.losing(monkeypatch, 3)
+        four, six = parse("0").open()
+        with four, six:
+            assert four.getsockname()[1] == six.getsockname()[1]
+            lost = {sock.getsockname()[1] for sock in taken}
+            assert len(lost) == 3
+            assert four.getsockname()[1] not in lost
+        for sock in taken:
+            sock.close()
+
+    def test_not_for_ever(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The error is the last one, and every socket of every try is closed."""
+        with leaking_nothing():
+            taken = self.losing(monkeypatch, 1000)
+            with pytest.raises(EndpointError) as error:
+                parse("0").open()
+            last = taken[-1].getsockname()[1]
+            assert str(error.value) == f"cannot listen on [::]:{last}/udp: the address is already in use"
+            for sock in taken:
+                sock.close()
+
+    def test_a_number_of_the_users_is_not_replaced(self) -> None:
+        """Clients know it."""
+        with udp_socket("::1") as taken:
+            number = taken.getsockname()[1]
+            assert refusal(UDPEndpoint(number, ("127.0.0.1", "::1"))) == (
+                f"cannot listen on [::1]:{number}/udp: the address is already in use"
+            )
+
+
+class TestFlags:
+    @pytest.mark.parametrize("endpoint", ["127.0.0.1:0", "[::1]:0", "0"])
+    def test_defaults(self, endpoint: str) -> None:
+        """A reactor must not block, a child process must not inherit, nobody else may bind the port."""
+        with opened(endpoint) as socks:
+            for sock in socks:
+                assert not sock.getblocking()
+                assert not sock.get_inheritable()
+                assert flag(sock, SO_REUSEADDR) == 0
+                assert flag(sock, SO_REUSEPORT) == 0
+
+    def test_shared(self) -> None:
+        """SO_REUSEPORT alone, with which all who share have to ask for it; SO_REUSEADDR would let everybody in."""
+        with opened("0", reuse_port=True) as (four, six):
+            assert [(flag(sock, SO_REUSEPORT), flag(sock, SO_REUSEADDR)) for sock in (four, six)] == [(1, 0), (1, 0)]
+            number = four.getsockname()[1]
+            with opened(str(number), reuse_port=True) as others:
+                assert [sock.getsockname()[1] for sock in others] == [number, number]
+            taken = f"cannot listen on 0.0.0.0:{number}/udp: the address is already in use"
+            assert refusal(str(number)) == taken
+
+    def test_not_shared_with_other_users(self) -> None:
+        """Else anybody on the host could take the clients away."""
+        share = "import sys; from udpservices.endpoints import parse; parse(sys.argv[1]).open(reuse_port=True)"
+        with opened("127.0.0.1:0", reuse_port=True) as (sock,):
+            where = f"127.0.0.1:{sock.getsockname()[1]}"
+            ended = run(*as_ordinary_user(sys.executable, "-c", share, where))
+        assert ended.stderr.splitlines()[-1].endswith(f"cannot listen on {where}/udp: the address is already in use")
+
+    def test_not_shared_with_one_who_does_not_share(self) -> None:
+        with opened("127.0.0.1:0") as (sock,):
+            number = sock.getsockname()[1]
+            assert refusal(f"127.0.0.1:{number}", reuse_port=True).endswith("the address is already in use")
+
+    def test_network_interface(self) -> None:
+        """SO_BINDTODEVICE, on each of the sockets."""
+        with opened("udp:0:device=lo") as socks:
+            assert [sock.getsockopt(SOL_SOCKET, socket.SO_BINDTODEVICE, 16) for sock in socks] == [b"lo\0", b"lo\0"]
+            exchange(socks[0], "127.0.0.1")
+
+
+class TestReceiveBuffer:
+    @pytest.fixture
+    def most(self) -> int:
+        """What the kernel grants anybody."""
+        try:
+            return int(Path("/proc/sys/net/core/rmem_max").read_text())
+        except OSError as error:
+            missing(f"the kernel does not say what it grants ({error})")
+            raise
+
+    @pytest.mark.parametrize(("endpoint", "option"), [("0", 65536), ("udp:0:rcvbuf=64k", None)])
+    def test_granted(self, endpoint: str, option: int | None) -> None:
+        """By the option or by the description, on each socket, and without a word."""
+        with logged() as events, opened(endpoint, receive_buffer=option) as socks:
+            assert [buffer_of(sock) for sock in socks] == [65536, 65536]
+        assert not events
+
+    def test_description_wins(self) -> None:
+        """It speaks of one socket, the option of all."""
+        with opened("udp:0:rcvbuf=32k", receive_buffer=65536) as socks:
+            assert [buffer_of(sock) for sock in socks] == [32768, 32768]
+
+    @pytest.mark.parametrize("beyond", [1, 1 << 40])
+    def test_less_is_granted(self, most: int, beyond: int) -> None:
+        """A warning says how much less and names the sysctl; also for a size that no kernel can be asked for."""
+        wanted = most + beyond
+        with logged() as events, opened(f"udp:0:interface=127.0.0.1:rcvbuf={wanted}") as (sock,):
+            assert buffer_of(sock) == most
+        (event,) = events
+        assert event["log_level"].name == "warn"
+        assert text(event) == (
+            f"the kernel grants a receive buffer of {most} bytes instead of {wanted}: raise net.core.rmem_max"
+        )
+
+
+class TestRefusals:
+    """One line that names address and reason, and no descriptor left."""
+
+    @families
+    def test_taken(self, host: str) -> None:
+        with udp_socket(host) as taken:
+            where = f"{written(host)}:{taken.getsockname()[1]}"
+            assert refusal(where) == f"cannot listen on {where}/udp: the address is already in use"
+
+    def test_second_of_two_taken(self) -> None:
+        """The socket of the first family is closed again."""
+        with udp_socket("::1") as taken:
+            number = taken.getsockname()[1]
+            assert refusal(str(number)) == f"cannot listen on [::]:{number}/udp: the address is already in use"
+
+    @pytest.mark.parametrize("host", NOBODYS)
+    def test_address_of_somebody_else(self, host: str) -> None:
+        where = f"{written(host)}:9999"
+        assert refusal(where) == f"cannot listen on {where}/udp: this host does not have that address"
+
+    @pytest.mark.parametrize(
+        ("endpoint", "line"),
+        [
+            (
+                "[fe80::1]:9999",
+                "cannot listen on [fe80::1]:9999/udp: a link-local address needs its interface, such as fe80::1%eth0",
+            ),
+            ("[fe80::1%nope0]:9999", "cannot listen on [fe80::1%nope0]:9999/udp: there is no interface 'nope0'"),
+            ("[fe80::1%99999]:9999", "cannot listen on [fe80::1%99999]:9999/udp: there is no interface '99999'"),
+            ("[::1%\n]:9999", r"cannot listen on [::1%\n]:9999/udp: there is no interface '\n'"),
+            ("[::1%\ud800]:9999", r"cannot listen on [::1%\ud800]:9999/udp: there is no interface '\ud800'"),
+            ("udp:0:device=nope0", "cannot listen on 0.0.0.0:0/udp on nope0: there is no such interface"),
+            ("udp:0:device=a\nb", r"cannot listen on 0.0.0.0:0/udp on a\nb: there is no such interface"),
+            ("[::ffff:127.0.0.1]:0", "cannot listen on [::ffff:127.0.0.1]:0/udp: write an IPv4 address as such"),
+        ],
+    )
+    def test_what_this_host_does_not_have(self, endpoint: str, line: str) -> None:
+        assert refusal(endpoint) == line
+
+    def test_low_number_as_ordinary_user(self) -> None:
+        """The line names what it takes. On a host of its own, because a container may allow every number."""
+        bind = "import sys; from udpservices.endpoints import parse; parse(sys.argv[1]).open()"
+        with Network(1) as (host,):
+            for where in ("127.0.0.1:7", "[::1]:7"):
+                ended = host.run(*as_ordinary_user(sys.executable, "-c", bind, where))
+                assert ended.stderr.splitlines()[-1] == (
+                    f"udpservices.endpoints.EndpointError: cannot listen on {where}/udp: permission denied"
+                    " (port 7 needs root or CAP_NET_BIND_SERVICE)"
+                )
+
+
+class TestDescriptors:
+    """``fd:``, sockets that somebody else bound."""
+
+    @families
+    def test_duplicate_is_taken(self, host: str) -> None:
+        """The original stays open, so that a service can stop and start again, and so that others may use it."""
+        with udp_socket(host) as original:
+            with opened(f"fd:{original.fileno()}") as (sock,):
+                assert sock.fileno() != original.fileno()
+                assert sock.family == original.family
+                assert sock.getsockname() == original.getsockname()
+                assert not sock.get_inheritable()
+                exchange(sock, host)
+            exchange(original, host)
+
+    def test_connected(self) -> None:
+        """It stays so."""
+        with udp_socket() as original, udp_socket() as peer:
+            original.connect(peer.getsockname())
+            with opened(f"fd:{original.fileno()}") as (sock,):
+                assert sock.getpeername() == peer.getsockname()
+
+    def test_blocking_is_cured(self) -> None:
+        """systemd hands over blocking sockets, and one of those makes a reactor stand still."""
+        with udp_socket() as original:
+            os.set_blocking(original.fileno(), True)
+            with opened(f"fd:{original.fileno()}") as (sock,):
+                assert not os.get_blocking(sock.fileno())
+
+    def test_theft_is_cured(self) -> None:
+        """systemd sets SO_REUSEADDR, and another user's process could receive instead."""
+        with socket.socket(AF_INET, SOCK_DGRAM) as original, socket.socket(AF_INET, SOCK_DGRAM) as thief:
+            for sock in (original, thief):
+                sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+            original.bind(("127.0.0.1", 0))
+            with opened(f"fd:{original.fileno()}") as (sock,):
+                assert flag(sock, SO_REUSEADDR) == 0
+                with pytest.raises(OSError, match="in use"):
+                    thief.bind(original.getsockname())
+
+    def test_receive_buffer(self) -> None:
+        with udp_socket() as original, opened(f"fd:{original.fileno()}", receive_buffer=65536) as (sock,):
+            assert buffer_of(sock) == 65536
+
+    def test_cannot_be_shared_any_more(self) -> None:
+        with udp_socket() as original:
+            assert refusal(f"fd:{original.fileno()}", reuse_port=True) == (
+                f"fd:{original.fileno()}: a socket is shared before it is bound, so whoever opened it must share it"
+            )
+
+    @pytest.mark.parametrize(
+        ("open_one", "why"),
+        [
+            (lambda: socket.create_server(("127.0.0.1", 0)), "a SOCK_STREAM socket, not a datagram one"),
+            (lambda: socket.socket(AF_INET, SOCK_DGRAM), "a UDP socket that is not bound to a port"),
+            (lambda: socket.socket(AF_INET6, SOCK_DGRAM), "a UDP socket that is not bound to a port"),
+            (lambda: socket.socket(AF_UNIX, SOCK_DGRAM), "an AF_UNIX socket, neither IPv4 nor IPv6"),
+            (lambda: socket.socket(AF_UNIX), "an AF_UNIX socket, neither IPv4 nor IPv6"),
+        ],
+        ids=["stream", "unbound", "unbound-6", "unix", "unix-stream"],
+    )
+    def test_other_sockets(self, open_one: Callable[[], socket.socket], why: str) -> None:
+        with open_one() as original:
+            number = original.fileno()
+            assert refusal(f"fd:{number}") == f"fd:{number}: descriptor {number} is {why}"
+
+    def test_what_is_no_socket(self) -> None:
+        with tempfile.TemporaryFile() as original:
+            number = original.fileno()
+            assert refusal(f"fd:{number}") == f"fd:{number}: descriptor {number} is no socket"
+
+    def test_what_is_not_open(self) -> None:
+        with tempfile.TemporaryFile() as original:
+            number = original.fileno()
+        assert refusal(f"fd:{number}") == f"fd:{number}: descriptor {number} is not open"
+        assert refusal("fd:999999999") == "fd:999999999: descriptor 999999999 is not open"
+
+    def test_what_is_not_udp(self) -> None:
+        """A ping socket (icmp(7)) is a datagram socket of AF_INET as well; a raw one is none."""
+        with Network(1) as (host,), ExitStack() as sockets:
+            host.sysctl("ipv4.ping_group_range", "0 0")
+            with host.entered():
+                ping = sockets.enter_context(socket.socket(AF_INET, SOCK_DGRAM, socket.IPPROTO_ICMP))
+                raw = sockets.enter_context(socket.socket(AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP))
+            assert re.fullmatch(
+                r"fd:(\d+): descriptor \1 is a datagram socket of protocol 1, not UDP", refusal(f"fd:{ping.fileno()}")
+            )
+            assert re.fullmatch(
+                r"fd:(\d+): descriptor \1 is a SOCK_RAW socket, not a datagram one", refusal(f"fd:{raw.fileno()}")
+            )
