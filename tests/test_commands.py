@@ -26,7 +26,7 @@ def echo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     with Process(*words, cwd=tmp_path_factory.mktemp("echo")) as process:
         yield int(process.wait_for(LISTENING)[1])
         process.stop()
-        process.wait_for(r"udpecho stopped: \d+ received, \d+ answered, 0 dropped$")
+        process.wait_for(r"udpecho stopped: \d+ received, \d+ answered, \d+ dropped$")
         assert "Traceback" not in process.output
 
 
@@ -132,15 +132,18 @@ class TestServe:
 
     def test_current_folder_hides_nothing(self, tmp_path: Path) -> None:
         """What is installed is found first: a file's name must not break a daemon that is started beside it."""
-        (tmp_path / "udpservices.py").write_text("raise ZeroDivisionError")
-        (tmp_path / "socket.py").write_text("raise ZeroDivisionError")
-        words = ("udpserve", "--protocol", "udpservices.services.echo.Echo", "--port", "0")
-        with serving(*words, cwd=tmp_path) as (_, port):
-            assert ask("127.0.0.1", port, b"hello") == b"hello"
+        for folder, source in (("installed", SHOUT), ("here", "raise ZeroDivisionError")):
+            (tmp_path / folder).mkdir()
+            (tmp_path / folder / "shouting.py").write_text(source)
+        words = ("udpserve", "--protocol", "shouting.Shout", "--port", "0")
+        path = {"PYTHONPATH": str(tmp_path / "installed")}
+        with serving(*words, cwd=tmp_path / "here", env=path) as (_, port):
+            assert ask("127.0.0.1", port, b"hello") == b"HELLO"
 
 
 MODULES = {
     "broken": "1 / 0",
+    "script": "raise SystemExit(0)",
     "unreadable": "= 1",
     "talkative": "raise ValueError('first line\\nsecond line')",
     "needing": "import absent_dependency",
@@ -242,6 +245,7 @@ class TestMistakes:
                 "shouting.Whisper is no subclass of twisted.internet.protocol.DatagramProtocol",
             ),
             (["broken.Shout"], "importing broken failed: ZeroDivisionError: division by zero"),
+            (["script.Shout"], "importing script failed: SystemExit: 0"),
             (["unreadable.Shout"], "importing unreadable failed: SyntaxError: invalid syntax (unreadable.py, line 1)"),
             (["talkative.Shout"], "importing talkative failed: ValueError: first line second line"),
             (["needing.Shout"], "importing needing failed: ModuleNotFoundError: No module named 'absent_dependency'"),

@@ -116,6 +116,11 @@ class TestEndpoints:
         assert parse(f"systemd:name={escape(name)}") == SystemdEndpoint(name)
         assert parse(f"udp:0:device={escape(name)}") == UDPEndpoint(0, device=name)
 
+    def test_written_so_that_twisted_reads_the_same(self) -> None:
+        """All that its grammar uses is escaped, also where ours could do without."""
+        assert str(UDPEndpoint(0, device="a=b:c\\")) == r"udp:0:device=a\=b\:c\\"
+        assert str(SystemdEndpoint("a=b")) == r"systemd:name=a\=b"
+
     @pytest.mark.parametrize(
         ("text", "endpoint"),
         [

@@ -242,10 +242,12 @@ class TestRedeclared:
         changed = declared(["port", None, 7])
         assert changed()["port"] == 7
         assert parsed("-p", "9", of=changed)["port"] == 9
+        assert parsed("--po", "9", of=changed)["port"] == 9
         assert refusal("--port", "x", of=changed) == "--port x: must be a port number from 0 to 65535"
         shown = str(changed())
         assert shown.count("--port=") == 1
         assert "-p, --port=" in shown
+        assert "UDP port number to listen on" in shown
         assert "[default: 7]" in shown
         assert "9999]" not in shown
 

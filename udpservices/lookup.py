@@ -37,9 +37,9 @@ def _module(name: str) -> Any:
         if name == missing or name.startswith(f"{missing}."):
             raise ValueError(f"there is no module {missing}") from error
         raise ValueError(f"importing {name} failed: {_one_line(error)}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script may end as soon as it is imported
         raise ValueError(f"importing {name} failed: {_one_line(error)}") from error
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
