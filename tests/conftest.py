@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -62,20 +63,28 @@ def _closed(reactor: Any) -> None:
         reactor._asyncioEventloop.close()
 
 
+@contextmanager
+def own_reactor(kind: str) -> Iterator[Turning]:
+    """One of the four reactors, not the global one; its ports are closed with it."""
+    reactor = REACTORS[kind]()
+    try:
+        yield Turning(reactor)
+    finally:
+        _closed(reactor)
+
+
 @pytest.fixture(params=REACTORS)
 def turning(request: pytest.FixtureRequest) -> Iterator[Turning]:
     """Each of the four reactors, not the global one."""
-    reactor = REACTORS[request.param]()
-    yield Turning(reactor)
-    _closed(reactor)
+    with own_reactor(request.param) as turning:
+        yield turning
 
 
 @pytest.fixture
 def epoll() -> Iterator[Turning]:
     """The reactor that twistd uses on Linux, not the global one."""
-    reactor = EPollReactor()
-    yield Turning(reactor)
-    _closed(reactor)
+    with own_reactor("epoll") as turning:
+        yield turning
 
 
 class Frozen(BaseException):

@@ -11,20 +11,31 @@ if TYPE_CHECKING:
     from udpservices.maker import DatagramServiceMaker
     from udpservices.options import DatagramOptions
     from udpservices.service import DatagramService
+    from udpservices.transport.batch import Batch, IBatchDatagramProtocol
     from udpservices.transport.port import DatagramPort
     from udpservices.transport.reactor import DatagramReactor
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Batch": "udpservices.transport.batch",
     "DatagramServiceMaker": "udpservices.maker",
     "DatagramOptions": "udpservices.options",
     "DatagramService": "udpservices.service",
     "DatagramPort": "udpservices.transport.port",
     "DatagramReactor": "udpservices.transport.reactor",
+    "IBatchDatagramProtocol": "udpservices.transport.batch",
 }
 
-__all__ = ["DatagramOptions", "DatagramPort", "DatagramReactor", "DatagramService", "DatagramServiceMaker"]
+__all__ = [
+    "Batch",
+    "DatagramOptions",
+    "DatagramPort",
+    "DatagramReactor",
+    "DatagramService",
+    "DatagramServiceMaker",
+    "IBatchDatagramProtocol",
+]
 
 
 def __getattr__(name: str) -> Any:

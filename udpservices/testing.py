@@ -26,7 +26,8 @@ from zope.interface import implementer
 
 from udpservices.transport.addresses import BROADCAST, is_multicast, is_wildcard, parse_host, parse_target
 from udpservices.transport.counters import Counters
-from udpservices.transport.port import LONGEST, MAX_DATAGRAM
+from udpservices.transport.reading import MAX_DATAGRAM
+from udpservices.transport.sending import LONGEST
 
 
 class Membership(NamedTuple):

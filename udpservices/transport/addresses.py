@@ -11,24 +11,7 @@ from twisted.internet.error import InvalidAddressError
 #: What `socket.sendto` takes: ``(host, port)`` for IPv4, ``(host, port, flowinfo, scope)`` for IPv6.
 SocketAddress = tuple[Any, ...]
 
-#: One control message: its level, its type and its data (cmsg(3)).
-ControlMessage = tuple[int, int, bytes]
-
 BROADCAST = "255.255.255.255"
-
-
-class Peer(tuple[str, int]):
-    """The other end's address as a protocol sees it: a ``(host, port)`` pair that also knows the way back.
-
-    It equals and hashes like the plain pair. A protocol that keeps it and answers later still answers from the
-    address that was asked, however many addresses the host has.
-    """
-
-    #: The address as the kernel gave it.
-    socket_address: SocketAddress
-
-    #: Control messages for the answer: empty unless the socket is bound to a wildcard.
-    control: tuple[ControlMessage, ...]
 
 
 class Host(NamedTuple):
@@ -71,6 +54,15 @@ def parse_host(text: str) -> Host:
     return Host(family, address, scope)
 
 
+def is_literal(text: str) -> bool:
+    """Whether this is an address literal rather than a name."""
+    try:
+        parse_host(text)
+    except ValueError:
+        return False
+    return True
+
+
 def parse_target(addr: tuple[str, int], family: AddressFamily, method: str = "write()") -> Host:
     """Whom a port of this family is asked to send to, by a method. Raises InvalidAddressError where it cannot."""
     name, port = addr
@@ -85,6 +77,21 @@ def parse_target(addr: tuple[str, int], family: AddressFamily, method: str = "wr
     return host
 
 
+def split_target(text: str) -> tuple[str, int]:
+    """The host, a name or a literal, and the port number of ``HOST:PORT`` or ``[V6]:PORT``. Raises ValueError."""
+    host, _, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if bracketed:
+        host = host[1:-1]
+    if not host or bracketed != (":" in host) or not (port.isascii() and port.isdecimal()):
+        raise ValueError("must be HOST:PORT, or [ADDRESS]:PORT for IPv6")
+    if not 0 < int(port) <= 65535:
+        raise ValueError("must have a port number from 1 to 65535")
+    if bracketed:
+        parse_host(host)
+    return host, int(port)
+
+
 def scope_index(scope: str) -> int:
     """The index of the interface that a scope names by name or number. Raises OSError where there is none."""
     try:
@@ -94,14 +101,6 @@ def scope_index(scope: str) -> int:
         return socket.if_nametoindex(scope)
     except (OSError, OverflowError, ValueError):
         raise OSError(errno.ENODEV, f"there is no interface {scope!r}") from None
-
-
-def peer(address: SocketAddress, control: tuple[ControlMessage, ...] = ()) -> Peer:
-    """The peer at an address that the kernel gave, `control` being what an answer must carry."""
-    found = Peer(host_and_port(address))
-    found.socket_address = address
-    found.control = control
-    return found
 
 
 def host_and_port(address: SocketAddress) -> tuple[str, int]:

@@ -1,12 +1,25 @@
 """Network interfaces of this host: which one has an address, a name or an index (getifaddrs(3))."""
 
 import ctypes
+import errno
 import os
 import socket
+import struct
 from collections.abc import Iterator
 from socket import AF_INET, AF_INET6, AddressFamily
 
 from udpservices.transport.addresses import Host, parse_host, scope_index
+
+# linux/netlink.h, linux/rtnetlink.h
+_NETLINK_ROUTE = 0
+_NLM_F_REQUEST = 1
+_NLMSG_ERROR = 2
+_RTM_GETROUTE = 26
+_RTA_DST = 1
+_RTA_OIF = 4
+_HEADER = struct.Struct("@IHHII")  # struct nlmsghdr
+_ROUTE = struct.Struct("@8BI")  # struct rtmsg
+_ATTRIBUTE = struct.Struct("@HH")  # struct rtattr
 
 
 class _Interface(ctypes.Structure):
@@ -52,8 +65,10 @@ def interface_index(interface: str | int, family: AddressFamily) -> int:
     """
     if not interface:
         return 0
-    if isinstance(interface, int):
-        return scope_index(str(interface))
+    if isinstance(interface, int):  # also one that has gone: its memberships can still be left
+        if not 0 < interface < 1 << 31:
+            raise OSError(errno.ENODEV, f"there is no interface {interface}")
+        return interface
     try:
         host = parse_host(interface)
     except ValueError:
@@ -61,6 +76,35 @@ def interface_index(interface: str | int, family: AddressFamily) -> int:
     if host.family != family:
         raise ValueError(f"{interface} is an address of the other family")
     return _index_of_address(host)
+
+
+def find_interface(interface: str) -> int:
+    """As `interface_index`, whichever family the address is of that names the interface."""
+    return interface_index(interface, AF_INET6 if ":" in interface else AF_INET)
+
+
+def outgoing_interface(address: str) -> int:
+    """The index of the interface by which the kernel would send to an address (rtnetlink(7), RTM_GETROUTE).
+
+    Raises OSError where it has no route.
+    """
+    host = parse_host(address)
+    raw = socket.inet_pton(host.family, host.address)
+    request = _ROUTE.pack(host.family, len(raw) * 8, *[0] * 7) + _ATTRIBUTE.pack(4 + len(raw), _RTA_DST) + raw
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_ROUTE) as sock:
+        sock.send(_HEADER.pack(_HEADER.size + len(request), _RTM_GETROUTE, _NLM_F_REQUEST, 0, 0) + request)
+        answer = sock.recv(65535)
+    if _HEADER.unpack_from(answer)[1] == _NLMSG_ERROR:
+        number = -struct.unpack_from("@i", answer, _HEADER.size)[0]
+        raise OSError(number, os.strerror(number))
+    at = _HEADER.size + _ROUTE.size
+    while at < len(answer):
+        length, kind = _ATTRIBUTE.unpack_from(answer, at)
+        if kind == _RTA_OIF:
+            index: int = struct.unpack_from("@i", answer, at + 4)[0]
+            return index
+        at += (length + 3) & ~3  # RTA_ALIGN
+    return 0
 
 
 def ipv4_address(index: int) -> str:

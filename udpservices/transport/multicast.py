@@ -8,14 +8,12 @@ import struct
 from socket import AF_INET, AF_INET6, IPPROTO_IP, IPPROTO_IPV6, AddressFamily
 from typing import Any
 
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import MulticastJoinError
-from twisted.internet.interfaces import IResolutionReceiver
-from zope.interface import implementer
 
-from udpservices.transport.addresses import is_multicast, parse_host
+from udpservices.transport.addresses import is_literal, is_multicast, parse_host
 from udpservices.transport.interfaces import interface_index, ipv4_address
+from udpservices.transport.resolve import resolve
 
 # linux/in.h
 MCAST_JOIN_GROUP = 42
@@ -66,7 +64,7 @@ class MulticastMethods:
         if self.addressFamily == AF_INET6:
             self.socket.setsockopt(IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
         else:  # struct ip_mreqn: the kernel reports the address back, and sends from it
-            address = resolved if isinstance(resolved, str) and _is_literal(resolved) else ipv4_address(index)
+            address = resolved if isinstance(resolved, str) and is_literal(resolved) else ipv4_address(index)
             self.socket.setsockopt(
                 IPPROTO_IP, socket.IP_MULTICAST_IF, struct.pack("@4s4si", bytes(4), socket.inet_aton(address), index)
             )
@@ -115,7 +113,7 @@ class MulticastMethods:
 
     async def _resolve_interface(self, interface: str | int) -> str | int:
         """An interface that is an index, an address or a name as it is, and a host name looked up."""
-        if isinstance(interface, int) or not interface or _is_literal(interface):
+        if isinstance(interface, int) or not interface or is_literal(interface):
             return interface
         try:
             return interface_index(interface, self.addressFamily)
@@ -124,40 +122,9 @@ class MulticastMethods:
 
     async def _resolve(self, host: str) -> str:
         """A literal as it is; a host name through the reactor's resolver, in this port's family."""
-        if _is_literal(host):
+        if is_literal(host):
             return host
-        found: Deferred[list[str]] = Deferred()
-        kind = IPv4Address if self.addressFamily == AF_INET else IPv6Address
-        self.reactor.nameResolver.resolveHostName(
-            _Addresses(found), host, addressTypes=[kind], transportSemantics="UDP"
-        )
-        addresses = await found
-        if not addresses:
+        found = [known for known in await resolve(self.reactor, host) if parse_host(known).family == self.addressFamily]
+        if not found:
             raise ValueError(f"{host} is not known as a host of this family")
-        return addresses[0]
-
-
-@implementer(IResolutionReceiver)
-class _Addresses:
-    """Collects what a host name resolves to."""
-
-    def __init__(self, found: Deferred[list[str]]) -> None:
-        self._found = found
-        self._hosts: list[str] = []
-
-    def resolutionBegan(self, resolutionInProgress: Any) -> None:
-        pass
-
-    def addressResolved(self, address: Any) -> None:
-        self._hosts.append(address.host)
-
-    def resolutionComplete(self) -> None:
-        self._found.callback(self._hosts)
-
-
-def _is_literal(text: str) -> bool:
-    try:
-        parse_host(text)
-    except ValueError:
-        return False
-    return True
+        return found[0]

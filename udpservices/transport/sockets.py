@@ -4,12 +4,13 @@ import errno
 import os
 import socket
 from socket import AF_INET, AF_INET6, SOCK_DGRAM
+from typing import cast
 
 from twisted.internet.error import UnsupportedAddressFamily, UnsupportedSocketType
 from twisted.logger import Logger
 
 from udpservices.transport import sockopts
-from udpservices.transport.addresses import Host, host_and_port, is_multicast
+from udpservices.transport.addresses import Host, SocketAddress, is_multicast
 
 _log = Logger()
 
@@ -33,10 +34,17 @@ class NotDatagramSocket(UnusableDescriptor, UnsupportedSocketType):
 
 
 def bound_socket(
-    host: Host, port: int, *, reuse_port: bool = False, receive_buffer: int | None = None, device: str | None = None
+    host: Host,
+    port: int,
+    *,
+    reuse_port: bool = False,
+    shared: bool = False,
+    receive_buffer: int | None = None,
+    device: str | None = None,
 ) -> socket.socket:
     """A non-blocking UDP socket bound to one address; IPv6 sockets take IPv6 only.
 
+    With `reuse_port` processes of the same user may share the port, for unicast; with `shared` anybody may, for groups.
     `receive_buffer` is in bytes; where the kernel grants less, a warning names the sysctl. Raises OSError, whose
     errno `explain` puts into words, and leaves no descriptor open then.
     """
@@ -45,7 +53,9 @@ def bound_socket(
         sock.setblocking(False)
         if host.family == AF_INET6:
             sockopts.only_ipv6(sock)
-        if reuse_port:
+        if shared:
+            sockopts.share_group_port(sock)
+        elif reuse_port:
             sockopts.share_port(sock)
         if receive_buffer is not None:
             grow_receive_buffer(sock, receive_buffer)
@@ -110,10 +120,10 @@ def _check(sock: socket.socket, descriptor: int) -> None:
         raise UnusableDescriptor(f"descriptor {descriptor} is a UDP socket that is not bound to a port")
 
 
-def peer_of(sock: socket.socket) -> tuple[str, int] | None:
-    """The ``(host, port)`` that a socket is connected to, if it is."""
+def peer_of(sock: socket.socket) -> SocketAddress | None:
+    """The address that a socket is connected to, if it is."""
     try:
-        return host_and_port(sock.getpeername())
+        return cast("SocketAddress", sock.getpeername())
     except OSError:
         return None
 

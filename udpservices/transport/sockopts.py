@@ -5,20 +5,20 @@ Numbers are Linux's (``linux/in.h``, ``linux/in6.h``) where Python 3.11 has no n
 
 import os
 import socket
+import struct
 import sys
 from contextlib import suppress
 from socket import AF_INET, AF_INET6, IPPROTO_IP, IPPROTO_IPV6, SOL_SOCKET
 
-from udpservices.transport.addresses import ControlMessage
+#: One control message: its level, its type and its data (cmsg(3)).
+ControlMessage = tuple[int, int, bytes]
 
 _LINUX = sys.platform.startswith("linux")
 IP_PKTINFO = 8
 IP_MULTICAST_ALL = 49
 IPV6_MULTICAST_ALL = 29
 
-#: Room for the control messages that `report_destination` asks for: the larger, in6_pktinfo, and its header.
-CONTROL_SPACE = socket.CMSG_SPACE(20)
-
+_CONTROL_HEADER = struct.Struct("@Nii")  # struct cmsghdr: length, level, type
 _ANY_IPV6 = bytes(16)
 
 
@@ -36,6 +36,38 @@ def share_port(sock: socket.socket) -> None:
     Never together with SO_REUSEADDR, which lets another user's process take the port.
     """
     sock.setsockopt(SOL_SOCKET, socket.SO_REUSEPORT, 1)
+
+
+def share_group_port(sock: socket.socket) -> None:
+    """Let other sockets, of other programs too, bind this port number before this one is bound: what groups need.
+
+    It has its price: a process of another user may bind the same number, and receive what is sent there by unicast.
+    """
+    sock.setsockopt(SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    share_port(sock)
+
+
+def leave_port_group(sock: socket.socket) -> None:
+    """Let who binds this port number after us have what is sent to it by unicast.
+
+    Sockets that share a number by SO_REUSEPORT are sent each peer's datagrams by hash. A client on this host that
+    binds the number of the group, as Twisted's multicast example does, would hear some of its answers or none.
+    Groups' datagrams reach every member as before.
+    """
+    sock.setsockopt(SOL_SOCKET, socket.SO_REUSEPORT, 0)
+
+
+def is_shared(sock: socket.socket) -> bool:
+    """Whether others may bind this port number too, as `share_group_port` lets them."""
+    return bool(sock.getsockopt(SOL_SOCKET, socket.SO_REUSEADDR))
+
+
+def copy_settings(source: socket.socket, sock: socket.socket) -> None:
+    """Give a socket the receive buffer and the device of another."""
+    granted = source.getsockopt(SOL_SOCKET, socket.SO_RCVBUF)
+    sock.setsockopt(SOL_SOCKET, socket.SO_RCVBUF, granted // 2 if _LINUX else granted)
+    if device := source.getsockopt(SOL_SOCKET, socket.SO_BINDTODEVICE, 16).rstrip(b"\0"):
+        sock.setsockopt(SOL_SOCKET, socket.SO_BINDTODEVICE, device)
 
 
 def forbid_port_theft(sock: socket.socket) -> None:
@@ -88,18 +120,40 @@ def report_destination(sock: socket.socket) -> bool:
     return True
 
 
-def answer_control(received: list[ControlMessage]) -> tuple[ControlMessage, ...]:
+#: The size of the control messages that `report_destination` asks for (cmsg(3)): in_pktinfo's, in6_pktinfo's.
+CONTROL_SIZE = {AF_INET: socket.CMSG_SPACE(12), AF_INET6: socket.CMSG_SPACE(20)}
+
+
+def parse_control(raw: bytes) -> tuple[ControlMessage, ...]:
+    """A control message as the kernel has it, as `socket.sendmsg` takes it."""
+    if not raw:
+        return ()
+    length, level, kind = _CONTROL_HEADER.unpack_from(raw)
+    return ((level, kind, raw[_CONTROL_HEADER.size : length]),)
+
+
+def pack_control(message: ControlMessage) -> bytes:
+    """A control message as the kernel has it, from `socket.recvmsg`."""
+    level, kind, data = message
+    packed = _CONTROL_HEADER.pack(socket.CMSG_LEN(len(data)), level, kind) + data
+    return packed.ljust(socket.CMSG_SPACE(len(data)), b"\0")
+
+
+def leave_by(index: int) -> bytes:
+    """A control message that has an IPv4 datagram leave by this interface; 0 is no interface (ip(7), IP_PKTINFO)."""
+    return pack_control((IPPROTO_IP, IP_PKTINFO, struct.pack("@i8x", index)))
+
+
+def answer_control(raw: bytes) -> bytes:
     """Turn the destination of a received datagram into the source of its answer.
 
     The interface is forgotten, so that routing decides, except where IPv6 needs it: link-local addresses and groups.
     """
-    for level, kind, data in received:
-        if (level, kind) == (IPPROTO_IP, IP_PKTINFO):  # int ifindex; in_addr spec_dst, addr
-            return ((level, kind, bytes(4) + data[4:]),)
-        if (level, kind) == (IPPROTO_IPV6, socket.IPV6_PKTINFO):  # in6_addr addr; unsigned ifindex
-            if data[0] == 0xFF:  # a group is nobody's source address
-                return ((level, kind, _ANY_IPV6 + data[16:]),)
-            if data[0] == 0xFE and data[1] & 0xC0 == 0x80:
-                return ((level, kind, data),)
-            return ((level, kind, data[:16] + bytes(4)),)
-    return ()
+    data = _CONTROL_HEADER.size
+    if len(raw) == CONTROL_SIZE[AF_INET]:  # int ifindex; in_addr spec_dst, addr
+        return raw[:data] + bytes(4) + raw[data + 4 :]
+    if raw[data] == 0xFF:  # in6_addr addr; unsigned ifindex: a group is nobody's source address
+        return raw[:data] + _ANY_IPV6 + raw[data + 16 :]
+    if raw[data] == 0xFE and raw[data + 1] & 0xC0 == 0x80:
+        return raw
+    return raw[: data + 16] + bytes(len(raw) - data - 16)

@@ -1,0 +1,309 @@
+"""Many datagrams a system call, and nobody notices but the clock."""
+
+import errno
+import os
+import socket
+from collections import defaultdict
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from twisted.internet.error import ConnectionDone
+from twisted.internet.protocol import DatagramProtocol
+from twisted.python.failure import Failure
+from zope.interface.verify import verifyObject
+
+from tests.conftest import Turning, own_reactor
+from tests.support import udp_socket
+from tests.transport.peers import Echoing, Recorder
+from udpservices import Batch, DatagramReactor, IBatchDatagramProtocol
+from udpservices.services.echo import Echo
+from udpservices.transport import mmsg, sending
+
+LOOPBACK = "127.0.0.1"
+
+
+class Batches(DatagramProtocol):
+    """Does something with each batch."""
+
+    noisy = False
+    transport: Any
+
+    def __init__(self, do: Any) -> None:
+        self.do = do
+        self.sizes: list[int] = []
+
+    def datagramsReceived(self, batch: Batch) -> None:
+        self.sizes.append(len(batch))
+        self.do(self, batch)
+
+
+def queue(port: Any, datagrams: list[bytes]) -> socket.socket:
+    """A client whose datagrams wait for the port."""
+    client = udp_socket()
+    client.connect((LOOPBACK, port.getHost().port))
+    for datagram in datagrams:
+        client.send(datagram)
+    return client
+
+
+def heard(client: socket.socket, count: int) -> list[bytes]:
+    return [client.recv(65535) for _ in range(count)]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    sent=st.lists(
+        st.tuples(st.integers(0, 3), st.one_of(st.integers(0, 40), st.sampled_from([1200, 1472, 9000]))),
+        min_size=1,
+        max_size=100,
+    ),
+    taking_batches=st.booleans(),
+    interface=st.sampled_from(["127.0.0.1", "0.0.0.0", "::1", "::"]),
+)
+def test_what_is_echoed_is_what_was_sent(sent: list[tuple[int, int]], taking_batches: bool, interface: str) -> None:
+    """Any sizes, from any of the peers, in any interleaving: each peer gets its own, whole and in its order."""
+    protocol: Any = Echo() if taking_batches else Echoing()
+    target = "::1" if ":" in interface else LOOPBACK
+    expected: dict[int, list[bytes]] = defaultdict(list)
+    with ExitStack() as stack:
+        turning = stack.enter_context(own_reactor("epoll"))
+        port = DatagramReactor(turning.reactor).listenUDP(0, protocol, interface=interface)
+        clients = [stack.enter_context(udp_socket(target)) for _ in range(4)]
+        for number, (who, size) in enumerate(sent):
+            payload = (number.to_bytes(2, "big") * (size // 2 + 1))[:size]
+            clients[who].sendto(payload, (target, port.getHost().port))
+            expected[who].append(payload)
+        turning.until(lambda: port.counters.sent == len(sent), "all answers")
+        for who, payloads in expected.items():
+            assert heard(clients[who], len(payloads)) == payloads
+    assert port.counters.received == len(sent)
+    assert port.counters.dropped == 0
+
+
+class TestBatch:
+    def test_is_what_the_interface_says(self) -> None:
+        assert verifyObject(IBatchDatagramProtocol, Echo())
+
+    def test_payloads_peers_and_lengths(self, epoll: Turning) -> None:
+        """In the order of arrival; a view shows a payload where it lies, and cannot be written to."""
+        seen: list[Any] = []
+
+        def look(protocol: Batches, batch: Batch) -> None:
+            assert [bytes(batch.view(index)) for index in range(len(batch))] == list(batch.payloads)
+            assert batch.view(0).readonly
+            seen.extend(zip(batch.lengths, batch.payloads, batch.peers, strict=True))
+
+        port = DatagramReactor(epoll.reactor).listenUDP(0, Batches(look), interface=LOOPBACK)
+        with queue(port, [b"", b"a", b"bc"]) as client:
+            epoll.until(lambda: len(seen) == 3)
+            me = client.getsockname()
+        assert seen == [(0, b"", me), (1, b"a", me), (2, b"bc", me)]
+
+    @pytest.mark.skipif(not mmsg.is_available(), reason="this system reads one datagram a call")
+    def test_comes_together_within_the_budget(self, epoll: Turning) -> None:
+        """What is queued comes in one batch, and no more of it in a turn than the budget."""
+        protocol = Batches(lambda protocol, batch: batch.reflect())
+        port = DatagramReactor(epoll.reactor).listenUDP(0, protocol, interface=LOOPBACK)
+        with queue(port, [b"x"] * 150):
+            epoll.turn()
+            assert sum(protocol.sizes) == port.budget
+            epoll.until(lambda: port.counters.sent == 150)
+        assert max(protocol.sizes) == port.budget
+
+    def test_keep_narrows_it(self, epoll: Turning) -> None:
+        """In any order, any number of times, and what is reflected is what was kept."""
+
+        def narrow(protocol: Batches, batch: Batch) -> None:
+            batch.keep([3, 1, 1])
+            assert list(batch.payloads) == [b"3", b"1", b"1"]
+            batch.reflect()
+
+        port = DatagramReactor(epoll.reactor).listenUDP(0, Batches(narrow), interface=LOOPBACK)
+        with queue(port, [b"0", b"1", b"2", b"3", b"4", b"5"]) as client:
+            epoll.until(lambda: port.counters.sent == 3)
+            assert heard(client, 3) == [b"3", b"1", b"1"]
+
+    def test_says_so_when_used_too_late(self, epoll: Turning) -> None:
+        """Its memory is somebody else's by then."""
+        kept: list[Batch] = []
+        port = DatagramReactor(epoll.reactor).listenUDP(
+            0, Batches(lambda protocol, batch: kept.append(batch)), interface=LOOPBACK
+        )
+        with queue(port, [b"x"] * 10):
+            epoll.until(lambda: kept)
+        for use in (
+            lambda: kept[0].payloads,
+            lambda: kept[0].peers,
+            lambda: kept[0].lengths,
+            lambda: kept[0].view(0),
+            lambda: list(kept[0]),
+            lambda: kept[0].keep([]),
+            lambda: kept[0].reflect(),
+        ):
+            with pytest.raises(RuntimeError, match="during the call only"):
+                use()
+
+    def test_protocol_that_raises(self, epoll: Turning) -> None:
+        """Is counted, loses that batch, and gets the next."""
+        seen: list[bytes] = []
+
+        def fail_once(protocol: Batches, batch: Batch) -> None:
+            seen.extend(batch.payloads)
+            if len(protocol.sizes) == 1:
+                raise ZeroDivisionError
+
+        port = DatagramReactor(epoll.reactor).listenUDP(0, Batches(fail_once), interface=LOOPBACK)
+        with queue(port, [b"1"]) as client:
+            epoll.until(lambda: seen)
+            client.send(b"2")
+            epoll.until(lambda: len(seen) == 2)
+        assert port.counters.protocol_errors == 1
+
+
+class TestHandlers:
+    """What an unchanged protocol may do in the middle of a batch."""
+
+    def test_one_that_raises_loses_that_datagram_alone(self, epoll: Turning) -> None:
+        class Fussy(Echoing):
+            def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+                if datagram == b"5":
+                    raise ZeroDivisionError
+                super().datagramReceived(datagram, addr)
+
+        port = DatagramReactor(epoll.reactor).listenUDP(0, Fussy(), interface=LOOPBACK)
+        with queue(port, [b"%d" % number for number in range(10)]) as client:
+            epoll.until(lambda: port.counters.sent == 9)
+            assert heard(client, 9) == [b"%d" % number for number in range(10) if number != 5]
+
+    def test_one_that_stops_keeps_its_word_and_gets_no_more(self, epoll: Turning) -> None:
+        """What it wrote before leaves; what was read and not delivered is counted."""
+
+        class Once(Echoing):
+            def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+                super().datagramReceived(datagram, addr)
+                if len(self.received) == 3:
+                    self.transport.stopListening()
+
+        protocol = Once()
+        port = DatagramReactor(epoll.reactor).listenUDP(0, protocol, interface=LOOPBACK)
+        with queue(port, [b"%d" % number for number in range(10)]) as client:
+            epoll.until(lambda: protocol.stopped)
+            assert heard(client, 3) == [b"0", b"1", b"2"]
+        assert port.counters.withheld == 7
+
+    def test_one_that_connects_sends_what_it_wrote_before(self, epoll: Turning) -> None:
+        """And hears nobody else afterwards."""
+        with udp_socket() as friend:
+
+            class Choosing(Recorder):
+                def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+                    super().datagramReceived(datagram, addr)
+                    self.transport.write(datagram, None if self.transport.peer else addr)
+                    if not self.transport.peer:
+                        self.transport.connect(*friend.getsockname())
+
+            protocol = Choosing()
+            port = DatagramReactor(epoll.reactor).listenUDP(0, protocol, interface=LOOPBACK)
+            with queue(port, [b"before"]) as client:
+                epoll.until(lambda: protocol.received)
+                assert heard(client, 1) == [b"before"]
+                client.send(b"stranger")
+                friend.sendto(b"after", (LOOPBACK, port.getHost().port))
+                epoll.until(lambda: len(protocol.received) == 2)
+            assert friend.recv(100) == b"after"
+
+    def test_one_that_turns_the_reactor(self, epoll: Turning) -> None:
+        """Another port's batch does not overwrite what this one is still to be given."""
+        reactor = DatagramReactor(epoll.reactor)
+        inner = Recorder()
+        inner_port = reactor.listenUDP(0, inner, interface=LOOPBACK)
+
+        class Nesting(Echoing):
+            def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+                super().datagramReceived(datagram, addr)
+                epoll.turn()
+
+        outer = Nesting()
+        port = reactor.listenUDP(0, outer, interface=LOOPBACK)
+        with queue(port, [b"outer%d" % n for n in range(20)]), queue(inner_port, [b"inner%d" % n for n in range(20)]):
+            epoll.until(lambda: len(outer.received) == len(inner.received) == 20)
+        assert [datagram for datagram, _ in outer.received] == [b"outer%d" % n for n in range(20)]
+        assert [datagram for datagram, _ in inner.received] == [b"inner%d" % n for n in range(20)]
+
+    def test_order_is_kept_across_peers_and_ways_to_write(self, epoll: Turning) -> None:
+        """To the asker, to a stranger, in any sizes: as it was written."""
+        with udp_socket() as stranger:
+
+            class Mixed(Recorder):
+                def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+                    super().datagramReceived(datagram, addr)
+                    self.transport.write(datagram * (len(self.received) % 3), addr)
+                    self.transport.write(b"s" + datagram, stranger.getsockname())
+                    self.transport.writeSequence([datagram, b"!"], addr)
+
+            protocol = Mixed()
+            port = DatagramReactor(epoll.reactor).listenUDP(0, protocol, interface=LOOPBACK)
+            with queue(port, [b"%02d" % number for number in range(30)]) as client:
+                epoll.until(lambda: port.counters.sent == 90)
+                answers = heard(client, 60)
+            assert answers == [text for n in range(30) for text in (b"%02d" % n * ((n + 1) % 3), b"%02d!" % n)]
+            assert heard(stranger, 30) == [b"s%02d" % n for n in range(30)]
+
+
+class TestSegments:
+    def test_kernel_that_refuses_them_gets_plain_datagrams(
+        self, epoll: Turning, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An old kernel, or one for whose device they cannot be made."""
+        refused: list[int] = []
+
+        def refuse(self: Any, descriptor: int, start: int, end: int, size: int) -> None:
+            refused.append(end)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        monkeypatch.setattr(mmsg.Arrays, "reflect_segmented", refuse)
+        port = DatagramReactor(epoll.reactor).listenUDP(0, Echo(), interface=LOOPBACK)
+        for _ in range(2):
+            with queue(port, [b"%02d" % number for number in range(40)]) as client:
+                assert epoll.until(lambda: port.counters.sent % 40 == 0 and port.counters.sent) in (40, 80)
+                assert heard(client, 40) == [b"%02d" % number for number in range(40)]
+        assert len(refused) <= 1  # and is not asked again for a while
+        assert port.counters.unsent == 0
+
+
+class TestWaitingForRoom:
+    def test_waits_and_is_told(self, epoll: Turning, monkeypatch: pytest.MonkeyPatch) -> None:
+        """While the kernel has no room nothing is lost, and the order is kept."""
+        port = DatagramReactor(epoll.reactor).listenUDP(0, Recorder(), interface=LOOPBACK)
+        full = [errno.EAGAIN, errno.ENOBUFS, errno.EAGAIN]
+        attempt = sending.Sender._try
+
+        def sometimes(self: Any, datagram: bytes, peer: Any) -> OSError | None:
+            return OSError(full.pop(), "no room") if full else attempt(self, datagram, peer)
+
+        monkeypatch.setattr(sending.Sender, "_try", sometimes)
+        fired: list[Any] = []
+        with udp_socket() as listener:
+            for number in range(3):
+                sent = port.writeWhenWritable(b"%d" % number, listener.getsockname())
+                sent.addCallback(lambda _, number: fired.append(number), number)
+            assert not fired
+            epoll.until(lambda: len(fired) == 3)
+            assert heard(listener, 3) == [b"0", b"1", b"2"]
+        assert fired == [0, 1, 2]
+        assert (port.counters.sent, port.counters.unsent) == (3, 0)
+
+    def test_stopping_tells_those_that_wait(self, epoll: Turning, monkeypatch: pytest.MonkeyPatch) -> None:
+        port = DatagramReactor(epoll.reactor).listenUDP(0, Recorder(), interface=LOOPBACK)
+        monkeypatch.setattr(sending.Sender, "_try", lambda self, datagram, peer: OSError(errno.EAGAIN, "no room"))
+        failures: list[Failure] = []
+        port.writeWhenWritable(b"x", (LOOPBACK, 9)).addErrback(failures.append)
+        cancelled = port.writeWhenWritable(b"y", (LOOPBACK, 9)).addErrback(lambda failure: None)
+        cancelled.cancel()
+        port.stopListening()
+        epoll.until(lambda: failures)
+        assert failures[0].check(ConnectionDone)
+        assert port.counters.unsent == 1
