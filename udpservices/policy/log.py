@@ -2,7 +2,8 @@
 
 from twisted.logger import Logger
 
-from udpservices.transport.batch import Batch
+from udpservices.transport.batch import Batch, Policy
+from udpservices.transport.port import DatagramPort
 
 _log = Logger()
 
@@ -10,7 +11,11 @@ _log = Logger()
 LOGGED = 64
 
 
-def log_datagrams(batch: Batch) -> None:
-    """Log each datagram and who sent it."""
+def log_datagrams(port: DatagramPort) -> Policy:  # noqa: ARG001
+    """A policy that logs each datagram and who sent it."""
+    return _log_batch
+
+
+def _log_batch(batch: Batch) -> None:
     for payload, peer in batch:
         _log.info("received {payload!r} from {peer!r}", payload=payload[:LOGGED], peer=peer)
