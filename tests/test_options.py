@@ -12,7 +12,7 @@ import twisted
 import udpservices
 from udpservices import DatagramOptions, DatagramServiceMaker
 from udpservices.endpoints import DescriptorEndpoint, SystemdEndpoint, UDPEndpoint
-from udpservices.options import ListenOptions, Row, RunOptions, ServiceOptions, repeated
+from udpservices.options import ImpairmentOptions, ListenOptions, Row, RunOptions, ServiceOptions, repeated
 from udpservices.services.echo import Echo
 from udpservices.services.serve import Serve
 from udpservices.units import port_number, size
@@ -25,6 +25,11 @@ SHARED = {
     "receive-buffer": None,
     "reuse-port": 0,
     "log-datagrams": 0,
+    "drop": 0.0,
+    "duplicate": 0.0,
+    "reorder": 0.0,
+    "delay": 0.0,
+    "seed": None,
 }
 
 ECHO = DatagramServiceMaker("udpecho", "udpservices.services.echo.Echo", "")
@@ -54,7 +59,9 @@ def declared(*rows: Sequence[Any], flags: Sequence[Sequence[Any]] = (), **attrib
 class TestDefaults:
     """A contract: what an operator does not give stays as it is from release to release."""
 
-    @pytest.mark.parametrize(("maker", "own"), [(ECHO, {}), (SERVE, {"protocol": None})], ids=["udpecho", "udpserve"])
+    @pytest.mark.parametrize(
+        ("maker", "own"), [(ECHO, {"tcp": None}), (SERVE, {"protocol": None})], ids=["udpecho", "udpserve"]
+    )
     def test_of_each_command(self, maker: DatagramServiceMaker, own: dict[str, Any]) -> None:
         assert dict(maker.options()) == {**SHARED, **own}
 
@@ -63,8 +70,8 @@ class TestDefaults:
 
     def test_of_a_protocol_without_options(self) -> None:
         """`DatagramOptions`, so that any class has the shared ones."""
-        assert not hasattr(Echo, "Options")
-        assert ECHO.options is DatagramOptions
+        plain = DatagramServiceMaker("x", "twisted.internet.protocol.DatagramProtocol", "")
+        assert plain.options is DatagramOptions
 
     def test_listens_everywhere(self) -> None:
         assert parsed().endpoints == [UDPEndpoint(9999)]
@@ -313,7 +320,7 @@ class TestRedeclared:
 
         assert dict(Some()) == {"log-datagrams": 0}
 
-        class All(RunOptions, ListenOptions):
+        class All(RunOptions, ListenOptions, ImpairmentOptions):
             pass
 
         assert dict(All()) == SHARED

@@ -12,6 +12,14 @@ def protocol_class(name: str) -> type[AbstractDatagramProtocol]:
 
     Raises ValueError, its text one line, where the name cannot be imported, is no class, or is no DatagramProtocol.
     """
+    found = named_class(name)
+    if not issubclass(found, AbstractDatagramProtocol):
+        raise ValueError(f"{name} is no subclass of twisted.internet.protocol.DatagramProtocol")
+    return found
+
+
+def named_class(name: str) -> type:
+    """The class of this dotted name. Raises ValueError, its text one line, where there is none."""
     module_name, _, class_name = name.rpartition(".")
     if not module_name or not all(part.isidentifier() for part in name.split(".")):
         raise ValueError("must be a dotted name such as package.module.Class")
@@ -24,8 +32,6 @@ def protocol_class(name: str) -> type[AbstractDatagramProtocol]:
         raise ValueError(f"module {module_name} has no {class_name}{hint}") from None
     if not isinstance(found, type):
         raise ValueError(f"{name} is no class")
-    if not issubclass(found, AbstractDatagramProtocol):
-        raise ValueError(f"{name} is no subclass of twisted.internet.protocol.DatagramProtocol")
     return found
 
 

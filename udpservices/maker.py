@@ -4,7 +4,8 @@ Imports no reactor, no endpoints and no protocol until a command is chosen: plug
 somebody asks for the list of commands.
 """
 
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 from twisted.application.service import IService, IServiceMaker
 from twisted.plugin import IPlugin
@@ -17,11 +18,14 @@ class DatagramServiceMaker:
 
         udpshout = DatagramServiceMaker("udpshout", "shout.Shout", "answer in capitals")
 
-    The protocol's class may have two attributes that say more:
+    The protocol's class may have attributes that say more:
 
     - ``Options``, a class of options (default: `udpservices.options.DatagramOptions`);
     - ``fromOptions(options, reactor)``, a class method that makes an instance, called once a socket; without it the
-      class is called without arguments.
+      class is called without arguments;
+    - ``makeService(label, options, reactor)``, a class method that makes a service of another kind than
+      `udpservices.service.DatagramService`: one with a method `bind()` that opens what must be open before twistd
+      forks. A class that has it need be no protocol.
     """
 
     def __init__(self, tapname: str, protocol: str, description: str) -> None:
@@ -38,10 +42,11 @@ class DatagramServiceMaker:
         return getattr(self._protocol(), "Options", DatagramOptions)
 
     def _protocol(self) -> Any:
-        from udpservices.lookup import protocol_class
+        from udpservices.lookup import named_class, protocol_class
 
         try:
-            return protocol_class(self.protocol)
+            found = named_class(self.protocol)
+            return found if hasattr(found, "makeService") else protocol_class(self.protocol)
         except ValueError as error:
             raise SystemExit(f"{self.tapname}: protocol {self.protocol}: {error}") from error
 
@@ -53,30 +58,18 @@ class DatagramServiceMaker:
         """
         if reactor is None:
             from twisted.internet import reactor
-        from udpservices.policy.log import log_datagrams
-        from udpservices.service import DatagramService
+        from twisted.python.usage import UsageError
+
+        from udpservices.assembly import listening_service
         from udpservices.transport.reactor import DatagramReactor
         from udpservices.units import one_line
 
         protocol = self._protocol()
-        datagram_reactor = DatagramReactor(reactor)
-
-        def make_protocol() -> Any:
-            if hasattr(protocol, "fromOptions"):
-                return protocol.fromOptions(options, datagram_reactor)
-            return protocol()
-
-        service = DatagramService(
-            self.tapname,
-            options.endpoints,
-            make_protocol,
-            datagram_reactor,
-            reuse_port=bool(options["reuse-port"]),
-            receive_buffer=options["receive-buffer"],
-            policies=[log_datagrams] if options["log-datagrams"] else [],
-        )
+        label = getattr(options, "label", None) or self.tapname
+        make = getattr(protocol, "makeService", None) or partial(listening_service, protocol)
         try:
+            service: Any = make(label, options, DatagramReactor(reactor))
             service.bind()
-        except (OSError, ValueError) as error:
-            raise SystemExit(f"{self.tapname}: {one_line(str(error))}") from error
-        return service
+        except (OSError, ValueError, UsageError) as error:
+            raise SystemExit(f"{label}: {one_line(str(error))}") from error
+        return cast("IService", service)

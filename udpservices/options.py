@@ -18,14 +18,17 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import Any, ClassVar, NamedTuple
 
+import attrs
 from twisted.python import usage
 
 import twisted
 import udpservices
 from udpservices.endpoints import Endpoint, UDPEndpoint
 from udpservices.endpoints import parse as parse_endpoint
-from udpservices.transport.addresses import parse_host
-from udpservices.units import one_line, port_number, size
+from udpservices.policy.impairment import Impairment
+from udpservices.streams import stream_description
+from udpservices.transport.addresses import is_multicast, is_wildcard, parse_host
+from udpservices.units import duration, one_line, port_number, probability, size
 
 Row = Sequence[Any]
 
@@ -68,6 +71,8 @@ class ServiceOptions(usage.Options):
     def __init__(self) -> None:
         """Raises TypeError where a class declares an option that one of its bases has, but for a new default."""
         super().__init__()
+        #: What the log calls the service; None stands for the command's name.
+        self.label: str | None = None
         #: The names of the options that the user gave.
         self.given: set[str] = set()
         for name, row in _merged(type(self)).items():
@@ -147,8 +152,28 @@ def _host(text: str) -> str:
     return text
 
 
-class ListenOptions(ServiceOptions):
-    """Where a service listens."""
+def _stream(text: str) -> str:
+    stream_description(text)
+    return text
+
+
+def _whole_number(text: str) -> int:
+    if re.fullmatch("-?[0-9]{1,18}", text, re.ASCII) is None:
+        raise ValueError("must be a whole number")
+    return int(text)
+
+
+def _interface(text: str) -> str:
+    if not text or "\0" in text or "/" in text:
+        raise ValueError("must be the name, the index or an address of a network interface")
+    return text
+
+
+class SocketOptions(ServiceOptions):
+    """The sockets of a service, but for which of this host's addresses they have."""
+
+    #: The options that ``--listen`` stands in for.
+    spelled_by_listen: ClassVar[set[str]] = {"port"}
 
     optParameters: ClassVar[list[Row]] = [
         ["port", "p", 9999, "UDP port number to listen on, 0 for any free one.", port_number],
@@ -163,11 +188,6 @@ class ListenOptions(ServiceOptions):
         self["interface"] = []
         self["listen"] = []
 
-    opt_interface = opt_i = repeated(
-        "interface",
-        _host,
-        "IPv4 or IPv6 address to listen on, fe80::1%eth0 too; may repeat. [default: all IPv4 and all IPv6 addresses]",
-    )
     opt_listen = opt_l = repeated(
         "listen",
         parse_endpoint,
@@ -178,14 +198,43 @@ class ListenOptions(ServiceOptions):
     def postOptions(self) -> None:
         """Refuse the two spellings together."""
         super().postOptions()
-        other = sorted(self.given & {"port", "interface"})
+        other = sorted(self.given & self.spelled_by_listen)
         if self["listen"] and other:
             raise usage.UsageError(f"--{other[0]} and --listen are two spellings of one thing: give one of them")
+
+
+class ListenOptions(SocketOptions):
+    """Where a service listens."""
+
+    spelled_by_listen: ClassVar[set[str]] = {"port", "interface"}
+
+    opt_interface = opt_i = repeated(
+        "interface",
+        _host,
+        "IPv4 or IPv6 address to listen on, fe80::1%eth0 too; may repeat. [default: all IPv4 and all IPv6 addresses]",
+    )
 
     @property
     def endpoints(self) -> list[Endpoint]:
         """Where the user wants the service to listen."""
         return self["listen"] or [UDPEndpoint(self["port"], tuple(self["interface"]))]
+
+
+class ImpairmentOptions(ServiceOptions):
+    """A lossy network on purpose, to test clients."""
+
+    optParameters: ClassVar[list[Row]] = [
+        ["drop", None, 0.0, "Probability of losing a datagram, such as 0.05 or 5%.", probability],
+        ["duplicate", None, 0.0, "Probability that a datagram arrives twice.", probability],
+        ["reorder", None, 0.0, "Probability that a datagram is overtaken by the next one.", probability],
+        ["delay", None, 0.0, "How late every datagram arrives, such as 10ms.", duration],
+        ["seed", None, None, "Whole number that makes these repeatable.", _whole_number],
+    ]
+
+    @property
+    def impairment(self) -> Impairment:
+        """How the network is to misbehave."""
+        return Impairment(self["drop"], self["duplicate"], self["reorder"], self["delay"], self["seed"])
 
 
 class RunOptions(ServiceOptions):
@@ -196,5 +245,48 @@ class RunOptions(ServiceOptions):
     ]
 
 
-class DatagramOptions(ListenOptions, RunOptions):
+class StreamOptions(ServiceOptions):
+    """For protocols that are served over TCP too."""
+
+    optParameters: ClassVar[list[Row]] = [
+        [
+            "tcp",
+            None,
+            None,
+            "Serve TCP too: at a port number (on loopback), 192.0.2.1:7, [::1]:7 or a Twisted endpoint such as tcp:7.",
+            _stream,
+        ],
+    ]
+
+
+class DatagramOptions(ListenOptions, ImpairmentOptions, RunOptions):
     """All shared options: what a protocol without options of its own has."""
+
+
+class MemberOptions(SocketOptions, ImpairmentOptions, RunOptions):
+    """The shared options of members of groups, who share their port number with others on every address."""
+
+    opt_interface = opt_i = repeated(
+        "interface",
+        _interface,
+        "Network interface to use, by name, index or address; may repeat. [default: the system's choice]",
+    )
+
+    def postOptions(self) -> None:
+        """A socket that is bound to an address of this host hears nothing that was sent to many."""
+        super().postOptions()
+        for endpoint in self["listen"]:
+            for address in getattr(endpoint, "interfaces", ()):
+                if not (is_wildcard(address) or is_multicast(address)):
+                    raise usage.UsageError(
+                        f"--listen {endpoint}: hears no group and no broadcast: choose the interface with --interface"
+                    )
+
+    def shared_endpoints(self, hosts: Sequence[str]) -> list[Endpoint]:
+        """Where the user wants the member to listen: at these wildcards, unless an endpoint has others."""
+        return [
+            attrs.evolve(endpoint, interfaces=endpoint.interfaces or tuple(hosts), shared=True)
+            if isinstance(endpoint, UDPEndpoint)
+            else endpoint
+            for endpoint in self["listen"] or [UDPEndpoint(self["port"])]
+        ]

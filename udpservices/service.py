@@ -3,7 +3,7 @@
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
@@ -16,6 +16,23 @@ from udpservices.transport.batch import Policy
 from udpservices.transport.counters import Counters
 from udpservices.transport.port import DatagramPort
 from udpservices.transport.reactor import DatagramReactor
+
+#: Makes a policy for one port.
+MakePolicy = Callable[[DatagramPort], Policy]
+
+
+class Companion(Protocol):
+    """What lives beside a port, from its opening to its end."""
+
+    def start(self) -> object:
+        """The port is open."""
+
+    def stop(self) -> object:
+        """The port is about to be closed. May return a Deferred, which the service waits for."""
+
+
+#: Makes a companion for one port.
+MakeCompanion = Callable[[DatagramPort], Companion]
 
 
 class DatagramService(Service):
@@ -35,13 +52,14 @@ class DatagramService(Service):
         *,
         reuse_port: bool = False,
         receive_buffer: int | None = None,
-        policies: Sequence[Policy] = (),
+        policies: Sequence[MakePolicy] = (),
+        companions: Sequence[MakeCompanion] = (),
     ) -> None:
         """Prepare; nothing is opened yet.
 
         `label` is what the log calls the service. `make_protocol` is called once a socket. `reuse_port` and
-        `receive_buffer` (bytes) hold for every endpoint that does not say otherwise. `policies` stand between each
-        socket and its protocol.
+        `receive_buffer` (bytes) hold for every endpoint that does not say otherwise. Each of `policies`
+        makes what is to stand between a port and its protocol, each of `companions` what is to live beside a port.
         """
         self._label = label
         self._endpoints = endpoints
@@ -50,6 +68,8 @@ class DatagramService(Service):
         self._reuse_port = reuse_port
         self._receive_buffer = receive_buffer
         self._policies = policies
+        self._make_companions = companions
+        self._companions: list[Companion] = []
         self._bound: list[tuple[socket.socket, AbstractDatagramProtocol]] = []
         #: The open ports while the service runs.
         self.ports: list[DatagramPort] = []
@@ -78,18 +98,29 @@ class DatagramService(Service):
         """Bind, if that is not done, and read. Raises as `bind` does."""
         self.bind()
         super().startService()
+        self._open_ports()
+
+    def _open_ports(self) -> None:
         bound, self._bound = self._bound, []
         with ExitStack() as sockets:
             for sock, _ in bound:
                 sockets.enter_context(sock)
             for sock, protocol in bound:
-                port = self._reactor.adoptDatagramPort(sock.fileno(), sock.family, protocol)
-                port.policies = self._policies
+                port = self._listen(sock, protocol)
+                port.policies = [make(port) for make in self._policies]
                 self.ports.append(port)
                 host = port.getHost()
                 self._log.info(
                     "{label} listening on {where}/udp", label=self._label, where=endpoint_text(host.host, host.port)
                 )
+                for make in self._make_companions:
+                    companion = make(port)
+                    self._companions.append(companion)
+                    companion.start()
+
+    def _listen(self, sock: socket.socket, protocol: AbstractDatagramProtocol) -> DatagramPort:
+        """A port on a bound socket, which is closed afterwards."""
+        return self._reactor.adoptDatagramPort(sock.fileno(), sock.family, protocol)
 
     def stopService(self) -> "Deferred[None]":
         """Close the sockets; fires when all are closed."""
@@ -98,7 +129,10 @@ class DatagramService(Service):
             sock.close()
         self._bound = []
         ports, self.ports = self.ports, []
-        stopped = gatherResults([maybeDeferred(port.stopListening) for port in ports], consumeErrors=True)
+        companions, self._companions = self._companions, []
+        ends: list[Callable[[], object]] = [one.stop for one in companions]
+        ends += [port.stopListening for port in ports]
+        stopped = gatherResults([maybeDeferred(end) for end in ends], consumeErrors=True)
         return stopped.addCallback(lambda _: self._log_stop(ports) if ports else None)
 
     def _log_stop(self, ports: Sequence[DatagramPort]) -> None:

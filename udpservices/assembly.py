@@ -1,0 +1,70 @@
+"""Puts a listening service together: sockets, policies and protocols, as the options say."""
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.internet.protocol import AbstractDatagramProtocol
+
+from udpservices.policy.log import log_datagrams
+from udpservices.service import DatagramService, MakePolicy
+from udpservices.streams import StreamService
+
+
+class Services(MultiService):
+    """Services that are bound together. Other packages' have no `bind` and open what they need when they start."""
+
+    def bind(self) -> None:
+        """Bind each. Raises what they raise, and leaves nothing open then."""
+        try:
+            for service in self._bindable():
+                service.bind()
+        except BaseException:
+            self.unbind()
+            raise
+
+    def unbind(self) -> None:
+        """Close what `bind` opened, of services that were not started."""
+        for service in self._bindable():
+            service.stopService()
+
+    def _bindable(self) -> list[Any]:
+        return [service for service in self if hasattr(service, "bind")]
+
+
+def listening_service(protocol: Any, label: str, options: Any, reactor: Any) -> DatagramService | Services:
+    """Serves a protocol's class with the shared options, over TCP as well where the options ask for it."""
+    service = DatagramService(
+        label,
+        options.endpoints,
+        protocol_maker(protocol, options, reactor),
+        reactor,
+        reuse_port=bool(options["reuse-port"]),
+        receive_buffer=options["receive-buffer"],
+        policies=policies(options),
+    )
+    if not options.get("tcp"):
+        return service
+    both = Services()
+    service.setServiceParent(both)
+    stream = StreamService(label, options["tcp"], lambda: protocol.streamFromOptions(options, reactor), reactor)
+    stream.setServiceParent(both)
+    return both
+
+
+def protocol_maker(protocol: Any, options: Any, reactor: Any) -> Callable[[], AbstractDatagramProtocol]:
+    """What makes an instance of a protocol's class, once a socket."""
+    if hasattr(protocol, "fromOptions"):
+        return lambda: protocol.fromOptions(options, reactor)
+    make: Callable[[], AbstractDatagramProtocol] = protocol
+    return make
+
+
+def policies(options: Any) -> list[MakePolicy]:
+    """What the options put between each port and its protocol, in the order in which datagrams meet it."""
+    chosen: list[MakePolicy] = []
+    if options["log-datagrams"]:
+        chosen.append(log_datagrams)
+    if options.impairment:
+        chosen.append(options.impairment.policy)
+    return chosen
