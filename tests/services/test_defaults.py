@@ -1,0 +1,45 @@
+"""What each command does when nobody says otherwise: all its options, whole, so that none changes by the way."""
+
+from typing import Any
+
+import pytest
+
+from tests.services.commands import maker
+
+SOCKETS: dict[str, Any] = {"interface": [], "listen": [], "receive-buffer": None, "reuse-port": 0}
+IMPAIRMENT: dict[str, Any] = {"drop": 0.0, "duplicate": 0.0, "reorder": 0.0, "delay": 0.0, "seed": None}
+SHARED = {**SOCKETS, **IMPAIRMENT, "log-datagrams": 0}
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "udptime": {**SHARED, "port": 3737, "epoch": "1900", "tcp": None},
+    "udplength": {**SHARED, "port": 1060},
+    "udpdiscard": {**SHARED, "port": 9998, "tcp": None},
+    "udphello": {"target": None, "message": "Hello!", "interval": 1.0, "max-interval": 60.0},
+    "udpmulticast": {
+        **SHARED,
+        "port": 9999,
+        "group": [],
+        "source": [],
+        "ttl": 1,
+        "no-loopback": 0,
+        "ping-interval": None,
+    },
+    "udpbroadcast": {
+        **SHARED,
+        "port": 9999,
+        "address": "255.255.255.255",
+        "message": "hello",
+        "interval": 1.0,
+    },
+    "udpservices": {"config": None, "check": 0},
+}
+
+
+@pytest.mark.parametrize("command", DEFAULTS)
+def test_defaults(command: str) -> None:
+    assert dict(maker(command).options()) == DEFAULTS[command]
+
+
+def test_group_when_none_is_given() -> None:
+    """A list has an empty default, or `--group` would add to it; what stands in is Twisted's example's."""
+    assert maker("udpmulticast").options().groups == ["228.0.0.5"]
