@@ -1,0 +1,78 @@
+"""``twistd udphello``: a connected-UDP client that greets, tells when nobody listens, and recovers."""
+
+import os
+from typing import Any, ClassVar
+
+from twisted.internet.interfaces import IUDPTransport
+from twisted.internet.protocol import DatagramProtocol
+from twisted.python.usage import UsageError
+
+from udpservices.options import Row, ServiceOptions
+from udpservices.redial import Answered, Failed, Redialer
+from udpservices.transport.addresses import split_target
+from udpservices.units import message, positive_duration
+
+
+class Helloer(DatagramProtocol):
+    """Greets the one peer that its transport is connected to, and passes on what comes back."""
+
+    noisy = False
+    transport: IUDPTransport
+
+    def __init__(self, message: bytes, answered: Answered, failed: Failed) -> None:
+        """`answered` is called with each reply, `failed` with this protocol and why its peer cannot be reached."""
+        self._message = message
+        self._answered = answered
+        self._failed = failed
+
+    def greet(self) -> None:
+        """Send the message: a connected transport needs no address."""
+        self.transport.write(self._message, None)
+
+    def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+        """A reply; the kernel lets only the peer's through."""
+        self._answered(datagram)
+
+    def connectionRefused(self) -> None:
+        """The peer's host says that nobody listens there."""
+        self._failed(self, ConnectionRefusedError())
+
+    def errorReceived(self, error: OSError) -> None:
+        """The network says that the peer's host cannot be reached."""
+        self._failed(self, error)
+
+    class Options(ServiceOptions):
+        """A client's own; it listens nowhere."""
+
+        optParameters: ClassVar[list[Row]] = [
+            [
+                "target",
+                None,
+                None,
+                "Whom to greet: HOST:PORT, a name or an address, [::1]:9999 for IPv6.",
+                split_target,
+            ],
+            ["message", None, "Hello!", "What to send.", message],
+            ["interval", None, 1.0, "Time between greetings, and before the first new attempt.", positive_duration],
+            ["max-interval", None, 60.0, "Longest time between attempts when nobody answers.", positive_duration],
+        ]
+
+        def postOptions(self) -> None:
+            """There is no default target."""
+            super().postOptions()
+            if self["target"] is None:
+                raise UsageError("--target is missing: HOST:PORT, whom to greet")
+            if self["max-interval"] < self["interval"]:
+                longest = f"--max-interval, which is {self['max-interval']:g}s"
+                raise UsageError(f"--interval {self['interval']:g}s: must not be longer than {longest}")
+
+    @classmethod
+    def makeService(cls, label: str, options: Any, reactor: Any) -> Redialer:
+        """A service that keeps greeting."""
+        host, port = options["target"]
+        message = os.fsencode(options["message"])
+
+        def make(answered: Answered, failed: Failed) -> Helloer:
+            return cls(message, answered, failed)
+
+        return Redialer(label, host, port, make, options["interval"], options["max-interval"], reactor)
