@@ -1,0 +1,156 @@
+"""``twistd udpbroadcast``: sends a beacon to everybody on a network, and reports others' beacons (RFC 919)."""
+
+import os
+import secrets
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
+
+from twisted.internet.interfaces import IReactorTime, IUDPTransport
+from twisted.internet.protocol import DatagramProtocol
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.usage import UsageError
+
+from udpservices.assembly import policies, protocol_maker
+from udpservices.membership import SharedDatagramService
+from udpservices.options import MemberOptions, Row
+from udpservices.transport.addresses import BROADCAST, endpoint_text, is_multicast
+from udpservices.transport.interfaces import find_interface
+from udpservices.transport.peers import peer
+from udpservices.transport.sockopts import leave_by
+from udpservices.units import message, positive_duration
+
+#: Others that are remembered. While nobody of so many is silent, who is new is not reported.
+MAX_KNOWN = 1024
+
+#: Somebody who was silent for this many of our intervals is reported again.
+SILENT_INTERVALS = 3
+
+
+class Broadcast(DatagramProtocol):
+    """Beacons and listens on one port number.
+
+    A beacon is the message and a mark of this process, ``hello #1f0c5a3e``: several on one host share address and port
+    number, and each hears its own.
+    """
+
+    noisy = False
+    transport: IUDPTransport
+    _log = Logger()
+
+    def __init__(
+        self, address: str, message: bytes, interval: float, clock: IReactorTime, interfaces: Sequence[str] = ()
+    ) -> None:
+        """`address` is a broadcast address, `interval` in seconds.
+
+        With `interfaces` (name, index or address) a beacon leaves by each of them, whatever the routes say.
+        """
+        self._address = address
+        self._mark = f" #{secrets.token_hex(4)}".encode()
+        self._beacon = message + self._mark
+        self._interval = interval
+        self._clock = clock
+        self._interfaces = interfaces or [""]
+        self._missing: set[str] = set()
+        self._known: OrderedDict[tuple[tuple[str, int], int], float] = OrderedDict()
+        self._loop = LoopingCall(self._send)
+        self._loop.clock = clock
+
+    @classmethod
+    def fromOptions(cls, options: Any, reactor: Any) -> Self:
+        """As the options say."""
+        message = os.fsencode(options["message"])
+        return cls(options["address"], message, options["interval"], reactor, options["interface"])
+
+    def startProtocol(self) -> None:
+        """Send the first beacon."""
+        self.transport.setBroadcastAllowed(True)
+        self._loop.start(self._interval)
+
+    def stopProtocol(self) -> None:
+        """Send no more."""
+        if self._loop.running:
+            self._loop.stop()
+
+    def _send(self) -> None:
+        everybody = (self._address, self.transport.getHost().port)
+        for interface in self._interfaces:
+            try:
+                way = leave_by(find_interface(interface))
+            except OSError as error:
+                if interface not in self._missing:
+                    self._missing.add(interface)
+                    self._log.warn("no beacon by {interface} yet: {why}", interface=interface, why=error.args[-1])
+            else:
+                self._missing.discard(interface)
+                self.transport.write(self._beacon, peer(everybody, way))
+
+    def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+        """Report a beacon that is new, or back after a silence."""
+        if datagram.endswith(self._mark):
+            return
+        known, now = self._known, self._clock.seconds()
+        beacon = (addr, hash(datagram))  # a beacon may be 64 KiB long
+        silence = now - SILENT_INTERVALS * self._interval
+        heard = known.pop(beacon, None)
+        if len(known) >= MAX_KNOWN:
+            if next(iter(known.values())) > silence:
+                return
+            known.popitem(last=False)
+        known[beacon] = now
+        if heard is None or heard < silence:
+            self._log.info("heard {beacon!r} from {peer}", beacon=datagram[:64], peer=endpoint_text(*addr))
+
+    @classmethod
+    def makeService(cls, label: str, options: Any, reactor: Any) -> SharedDatagramService:
+        """A service on a port number that others may share."""
+        return SharedDatagramService(
+            label,
+            options.endpoints,
+            protocol_maker(cls, options, reactor),
+            reactor,
+            reuse_port=options["reuse-port"],
+            receive_buffer=options["receive-buffer"],
+            policies=policies(options),
+        )
+
+    class Options(MemberOptions):
+        """What to send, where, how often."""
+
+        optParameters: ClassVar[list[Row]] = [
+            [
+                "address",
+                None,
+                BROADCAST,
+                "Broadcast address: limited (255.255.255.255) or a network's (192.0.2.255).",
+                lambda text: _broadcast_address(text),
+            ],
+            ["message", None, "hello", "What a beacon says, before the mark that tells it from others'.", message],
+            ["interval", None, 1.0, "Time between beacons, such as 500ms.", positive_duration],
+        ]
+
+        def postOptions(self) -> None:
+            """IPv6 has no broadcast."""
+            super().postOptions()
+            for endpoint in self["listen"]:
+                if any(":" in address for address in getattr(endpoint, "interfaces", ())):
+                    raise UsageError(f"--listen {endpoint}: {_NOT_IPV6}")
+
+        @property
+        def endpoints(self) -> list[Any]:
+            """All IPv4 addresses: a socket that is bound to one address hears no broadcast."""
+            return self.shared_endpoints(["0.0.0.0"])
+
+
+_NOT_IPV6 = "IPv6 has no broadcast: use udpmulticast with a group such as ff02::1"
+
+
+def _broadcast_address(text: str) -> str:
+    if text == "<broadcast>":
+        return BROADCAST
+    if ":" in text:
+        raise ValueError(_NOT_IPV6)
+    if is_multicast(text):
+        raise ValueError("is a multicast group: use udpmulticast")
+    return text
