@@ -1,0 +1,1 @@
+"""Echo servers, each a process: ``python -m benchmarks.servers.NAME HOST PORT`` prints the port number that it got."""
