@@ -4,8 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
+# What the transport does where the C library has no recvmmsg, or the kernel does not segment, is tried by these.
+BY_MODE := tests/transport/test_batches.py tests/transport/test_defects.py tests/transport/test_icmp.py
 
-.PHONY: run test lint types unit format changelog clean
+.PHONY: run test lint types unit format bench changelog clean
 
 run: $(VENV)/installed
 	@echo 'Serving udpecho on UDP port 9999, IPv4 and IPv6; Ctrl-C stops it. Try it from another terminal:'
@@ -25,10 +27,16 @@ types: $(VENV)/installed-for-tests
 # Among them tests/packaging, which builds the wheel and tries it in environments of its own.
 unit: $(VENV)/installed-for-tests
 	$(BIN)/pytest
+	UDPSERVICES_UNBATCHED=1 $(BIN)/pytest -q $(BY_MODE)
+	UDPSERVICES_NO_GSO=1 $(BIN)/pytest -q $(BY_MODE)
 
 format: $(VENV)/installed-for-tests
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+# `make bench BENCH="--case gso* --turns 3"`; benchmarks/README.md says more.
+bench: $(VENV)/installed-for-tests
+	$(BIN)/python -m benchmarks $(BENCH)
 
 changelog: $(VENV)/installed-for-tests
 	$(BIN)/towncrier build --yes

@@ -26,7 +26,7 @@ from tests.support import BIN, PATIENCE, Process, missing, need_root, run, tool,
 # Port numbers of the pages.
 _PORT = re.compile(r"(?<![\d.])99\d\d(?!\d)|(?:(?<=--port )|(?<=localhost ))7(?!\d)")
 
-_CLIENTS = ("make", "nc", "systemd-socket-activate")
+_CLIENTS = ("make", "nc", "rdate", "systemd-socket-activate")
 
 _INTERRUPT = "^C"
 
@@ -77,6 +77,17 @@ def _ended(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
         return True
+
+
+def _handle_signals(group: int) -> bool:
+    """Whether each twistd of a process group handles signals: it logs that it listens a moment before it does."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # another process may end meanwhile
+            if os.getpgid(int(folder.name)) == group and "/twistd\0" in (folder / "cmdline").read_text():
+                caught = re.search(r"^SigCgt:\s*(\w+)$", (folder / "status").read_text(), re.MULTILINE)
+                if caught is None or not int(caught[1], 16) >> (signal.SIGTERM - 1) & 1:
+                    return False
+    return True
 
 
 class Session:
@@ -147,7 +158,7 @@ class Session:
         for client in _CLIENTS:
             if re.search(rf"(?<!\S){client}(?!\S)", text):
                 tool(client)
-        if "--uid" in text:
+        if "--uid" in text or "unshare" in text:
             need_root()
         if "::" in "\n".join([text, *command.shown]):
             need_ipv6()
@@ -193,6 +204,7 @@ class Session:
     def _interrupt(self, shown: list[str]) -> None:
         process, lines = self._serving.pop()
         self._see(process, lines)
+        wait_until(partial(_handle_signals, process.pid), "the reactor to run")
         os.killpg(process.pid, signal.SIGINT)
         self._see(process, [self._real(line) for line in shown])
 
@@ -227,11 +239,14 @@ def need_ipv6() -> None:
 
 
 def _free_port() -> int:
-    """A UDP port number that is free in both families."""
+    """A port number that is free for UDP and TCP, in both families."""
     family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as sock:
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        sock.bind(("", 0))
-        number: int = sock.getsockname()[1]
-    return number
+    while True:
+        with socket.socket(family, socket.SOCK_DGRAM) as udp, socket.socket(family) as tcp:
+            for sock in (udp, tcp) if family == socket.AF_INET6 else ():
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            udp.bind(("", 0))
+            number: int = udp.getsockname()[1]
+            with suppress(OSError):
+                tcp.bind(("", number))
+                return number

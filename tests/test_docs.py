@@ -16,6 +16,7 @@ from tests.sessions import Command, Session, commands
 from tests.support import BIN, ROOT, run, tool
 from udpservices import DatagramServiceMaker
 from udpservices.endpoints import SystemdEndpoint, parse
+from udpservices.options import DatagramOptions, MemberOptions
 from udpservices.transport.counters import Counters
 
 README = Page(ROOT / "README.md")
@@ -135,9 +136,28 @@ def test_watch_is_told_of_other_errors(tmp_path: Path) -> None:
 # Tables
 
 
+#: The kinds of commands that have a group of options, and the class of that group.
+KINDS = {"responder": DatagramOptions, "member": MemberOptions}
+
+
+def of_kind(kind: str) -> set[str]:
+    return {name for name, maker in makers().items() if issubclass(maker.options, KINDS[kind])}
+
+
 def test_commands_table() -> None:
-    table = {code(name): int(port) for name, port, _ in README.table("command", "port", "what it does")}
-    assert table == {name: maker.options()["port"] for name, maker in makers().items()}
+    rows = README.table("command", "kind", "port", "what it does")
+    ports = {code(name): int(port) if port.isdecimal() else None for name, _, port, _ in rows}
+    assert ports == {name: maker.options().get("port") for name, maker in makers().items()}
+    for kind in KINDS:
+        assert {code(name) for name, stated, _, _ in rows if stated == kind} == of_kind(kind)
+
+
+def test_every_command_has_a_page_with_its_own_options() -> None:
+    """What it shares with others is in the README."""
+    shared = {option.name for group in KINDS.values() for option in options_of(group())}
+    for name, maker in makers().items():
+        own = {option.name for option in options_of(maker.options())} - shared
+        assert not [option for option in own if f"--{option}" not in DOCS[f"{name}.md"].prose], name
 
 
 class Option(NamedTuple):
@@ -162,35 +182,42 @@ def documented(cell: str) -> Option:
     return Option(match[1], match[2], match[3] is not None)
 
 
+class OptionsRow(NamedTuple):
+    """A row of the README's table of options; an option that differs among commands has several."""
+
+    option: Option
+    commands: set[str]
+    #: The cell as it is written.
+    default: str
+
+
+def options_table() -> list[OptionsRow]:
+    rows = []
+    for cell, of, default, _ in README.table("option", "of", "default", "meaning"):
+        commands = set(re.findall("`([^`]+)`", of)).union(*(of_kind(kind) for kind in KINDS if f"{kind}s" in of))
+        rows.append(OptionsRow(documented(cell), commands, default))
+    return rows
+
+
 def test_options_table() -> None:
-    """Each option is in it, with the commands that have it, its letter and its default."""
+    """Each option is in it, once for each command that has it, with its letter and its default."""
     every = {command: options_of(maker.options()) for command, maker in makers().items()}
-    true = {
-        option: {name for name, options in every.items() if option in options}
-        for one in every.values()
-        for option in one
-    }
-    table = README.table("option", "of", "default", "meaning")
-    assert {
-        documented(cell): set(every) if of == "all" else set(re.findall("`([^`]+)`", of)) for cell, of, _, _ in table
-    } == true
-    for cell, _, default, _ in table:
-        option = documented(cell)
-        values = [options[option] for options in every.values() if option in options]
+    stated = [(row.option, command) for row in options_table() for command in row.commands]
+    assert sorted(map(str, stated)) == sorted(str((one, command)) for command, own in every.items() for one in own)
+    for option, owners, default in options_table():
+        values = [every[command][option] for command in owners]
         if code(default):
-            assert {str(value) for value in values} == {code(default)}, cell
+            assert {str(value) for value in values} == {code(default)}, option.name
         else:
-            assert not any(values) or len(set(values)) > 1, f"{cell} has the default {values[0]}"
+            assert not any(values) or len(set(values)) > 1, f"--{option.name} has the default {values[0]}"
 
 
 def test_help_has_the_options_of_the_table() -> None:
-    for command, maker in makers().items():
-        text = str(maker.options())
-        for cell, of, default, _ in README.table("option", "of", "default", "meaning"):
-            if of == "all" or f"`{command}`" in of:
-                option = documented(cell)
-                assert f"--{option.name}{'=' if option.takes_value else ''} " in text
-                assert not code(default) or f"[default: {code(default)}]" in " ".join(text.split())
+    for option, owners, default in options_table():
+        for command in owners:
+            text = str(makers()[command].options())
+            assert f"--{option.name}{'=' if option.takes_value else ''} " in text
+            assert not code(default) or f"[default: {code(default)}]" in " ".join(text.split())
 
 
 def test_counters_table() -> None:

@@ -53,6 +53,8 @@ class UDPEndpoint:
     receive_buffer: int | None = None
     #: The only interface to receive from and send to, by name.
     device: str | None = None
+    #: Whether anybody may share the port number, as members of groups do.
+    shared: bool = False
 
     def open(self, *, reuse_port: bool = False, receive_buffer: int | None = None) -> list[socket.socket]:
         """See `Endpoint`. With port 0 the kernel chooses a number that is free at every address."""
@@ -63,7 +65,9 @@ class UDPEndpoint:
         wanted = receive_buffer if self.receive_buffer is None else self.receive_buffer
 
         def open_one(host: Host, port: int) -> socket.socket:
-            return bound_socket(host, port, reuse_port=reuse_port, receive_buffer=wanted, device=self.device)
+            return bound_socket(
+                host, port, reuse_port=reuse_port, shared=self.shared, receive_buffer=wanted, device=self.device
+            )
 
         for left in reversed(range(_TRIES if self.port == 0 and len(hosts) > 1 else 1)):
             try:

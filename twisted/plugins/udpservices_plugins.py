@@ -2,5 +2,12 @@
 
 from udpservices import DatagramServiceMaker
 
+udpbroadcast = DatagramServiceMaker("udpbroadcast", "udpservices.services.broadcast.Broadcast", "Send beacons and report others'.")
+udpdiscard = DatagramServiceMaker("udpdiscard", "udpservices.services.discard.Discard", "Discard and count UDP datagrams (RFC 863).")
 udpecho = DatagramServiceMaker("udpecho", "udpservices.services.echo.Echo", "Echo UDP datagrams (RFC 862).")
+udphello = DatagramServiceMaker("udphello", "udpservices.services.hello.Helloer", "Greet a peer over connected UDP.")
+udplength = DatagramServiceMaker("udplength", "udpservices.services.length.Length", "Tell how long each UDP datagram is.")
+udpmulticast = DatagramServiceMaker("udpmulticast", "udpservices.services.multicast.MulticastPingPong", "Join groups and answer pings.")
 udpserve = DatagramServiceMaker("udpserve", "udpservices.services.serve.Serve", "Serve any DatagramProtocol by name.")
+udpservices = DatagramServiceMaker("udpservices", "udpservices.services.bundle.Bundle", "Run many services from a file.")
+udptime = DatagramServiceMaker("udptime", "udpservices.services.timeservice.Time", "Tell the time over UDP (RFC 868).")
