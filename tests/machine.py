@@ -1,6 +1,7 @@
 """This machine: its descriptors, its port numbers and its users."""
 
 import contextlib
+import random
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,12 +23,14 @@ def leaking_nothing() -> Iterator[None]:
 
 
 def free_port() -> int:
-    """A UDP port number that is free in both families; whoever uses it has to be quick."""
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        sock.bind(("::", 0))
-        number: int = sock.getsockname()[1]
-        return number
+    """A UDP port number that is free in both families, below those that the kernel gives to whoever asks for any."""
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for number in random.sample(range(10_000, lowest), 100):
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            sock.bind(("::", number))
+            return number
+    raise AssertionError("no port number is free")
 
 
 def as_ordinary_user(*words: str | Path) -> list[str | Path]:

@@ -18,6 +18,7 @@ from twisted.python.usage import UsageError
 from zope.interface import implementer
 
 from tests.conftest import Turning
+from tests.machine import free_port
 from tests.services.commands import refusal
 from tests.support import Process, descriptors, logged, serving, text, twistd, udp_socket
 from udpservices.redial import MAX_COMPLAINTS, MAX_UNANSWERED, Answered, Failed, Redialer
@@ -658,8 +659,7 @@ class TestCommand:
     @pytest.mark.parametrize("reactor", ["select", "poll", "epoll", "asyncio"])
     def test_survives_the_absence_of_its_peer(self, reactor: str) -> None:
         """Before it came, and while it restarts, on each reactor that watches descriptors."""
-        with Peer() as peer:
-            host, port = peer.address
+        host, port = HERE, free_port()
         with greeter("--max-interval", "100ms", reactor=reactor, target=f"{host}:{port}") as process:
             process.wait_for(rf"udphello: no one listening on {HERE}:{port}$")
             for number in (1, 2):

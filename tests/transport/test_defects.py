@@ -11,17 +11,12 @@ import pytest
 from twisted.internet.error import CannotListenError
 
 from tests.conftest import Turning
+from tests.machine import free_port
 from tests.support import logged, udp_socket
 from tests.transport.peers import Echoing, Ports, Recorder, cures, patience
 from udpservices import DatagramReactor
 
 LOOPBACK = "127.0.0.1"
-
-
-def free_port() -> int:
-    with udp_socket() as sock:
-        port: int = sock.getsockname()[1]
-        return port
 
 
 @contextlib.contextmanager
