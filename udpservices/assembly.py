@@ -1,14 +1,16 @@
 """Puts a listening service together: sockets, policies and protocols, as the options say."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from twisted.application.service import MultiService
 from twisted.internet.protocol import AbstractDatagramProtocol
 
 from udpservices.policy.log import log_datagrams
-from udpservices.service import DatagramService, MakePolicy
+from udpservices.service import DatagramService, MakeCompanion, MakePolicy
 from udpservices.streams import StreamService
+
+Kind = TypeVar("Kind", bound=DatagramService)
 
 
 class Services(MultiService):
@@ -34,15 +36,7 @@ class Services(MultiService):
 
 def listening_service(protocol: Any, label: str, options: Any, reactor: Any) -> DatagramService | Services:
     """Serves a protocol's class with the shared options, over TCP as well where the options ask for it."""
-    service = DatagramService(
-        label,
-        options.endpoints,
-        protocol_maker(protocol, options, reactor),
-        reactor,
-        reuse_port=bool(options["reuse-port"]),
-        receive_buffer=options["receive-buffer"],
-        policies=policies(options),
-    )
+    service = datagram_service(DatagramService, protocol, label, options, reactor)
     if not options.get("tcp"):
         return service
     both = Services()
@@ -52,7 +46,28 @@ def listening_service(protocol: Any, label: str, options: Any, reactor: Any) -> 
     return both
 
 
-def protocol_maker(protocol: Any, options: Any, reactor: Any) -> Callable[[], AbstractDatagramProtocol]:
+def datagram_service(
+    kind: type[Kind],
+    protocol: Any,
+    label: str,
+    options: Any,
+    reactor: Any,
+    companions: Sequence[MakeCompanion] = (),
+) -> Kind:
+    """A service of this kind for a protocol's class, with what the shared options say."""
+    return kind(
+        label,
+        options.endpoints,
+        _protocol_maker(protocol, options, reactor),
+        reactor,
+        reuse_port=bool(options["reuse-port"]),
+        receive_buffer=options["receive-buffer"],
+        policies=_policies(options),
+        companions=companions,
+    )
+
+
+def _protocol_maker(protocol: Any, options: Any, reactor: Any) -> Callable[[], AbstractDatagramProtocol]:
     """What makes an instance of a protocol's class, once a socket."""
     if hasattr(protocol, "fromOptions"):
         return lambda: protocol.fromOptions(options, reactor)
@@ -60,7 +75,7 @@ def protocol_maker(protocol: Any, options: Any, reactor: Any) -> Callable[[], Ab
     return make
 
 
-def policies(options: Any) -> list[MakePolicy]:
+def _policies(options: Any) -> list[MakePolicy]:
     """What the options put between each port and its protocol, in the order in which datagrams meet it."""
     chosen: list[MakePolicy] = []
     if options["log-datagrams"]:

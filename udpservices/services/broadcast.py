@@ -12,7 +12,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.usage import UsageError
 
-from udpservices.assembly import policies, protocol_maker
+from udpservices.assembly import datagram_service
 from udpservices.membership import SharedDatagramService
 from udpservices.options import MemberOptions, Row
 from udpservices.transport.addresses import BROADCAST, endpoint_text, is_multicast
@@ -105,15 +105,7 @@ class Broadcast(DatagramProtocol):
     @classmethod
     def makeService(cls, label: str, options: Any, reactor: Any) -> SharedDatagramService:
         """A service on a port number that others may share."""
-        return SharedDatagramService(
-            label,
-            options.endpoints,
-            protocol_maker(cls, options, reactor),
-            reactor,
-            reuse_port=options["reuse-port"],
-            receive_buffer=options["receive-buffer"],
-            policies=policies(options),
-        )
+        return datagram_service(SharedDatagramService, cls, label, options, reactor)
 
     class Options(MemberOptions):
         """What to send, where, how often."""

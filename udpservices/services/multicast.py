@@ -6,7 +6,7 @@ from twisted.internet.interfaces import IUDPTransport
 from twisted.internet.protocol import DatagramProtocol
 from twisted.python.usage import UsageError
 
-from udpservices.assembly import policies, protocol_maker
+from udpservices.assembly import datagram_service
 from udpservices.membership import Memberships, Pinger, SharedDatagramService
 from udpservices.options import MemberOptions, Row, repeated
 from udpservices.transport.addresses import is_multicast, parse_host
@@ -36,16 +36,7 @@ class MulticastPingPong(DatagramProtocol):
             companions.append(
                 lambda port: Pinger(label, reactor, port, PING, groups, interfaces, interval, options.prepare)
             )
-        return SharedDatagramService(
-            label,
-            options.endpoints,
-            protocol_maker(cls, options, reactor),
-            reactor,
-            reuse_port=options["reuse-port"],
-            receive_buffer=options["receive-buffer"],
-            policies=policies(options),
-            companions=companions,
-        )
+        return datagram_service(SharedDatagramService, cls, label, options, reactor, companions)
 
     class Options(MemberOptions):
         """Which groups, on which interfaces, from which sources."""
