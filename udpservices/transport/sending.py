@@ -154,7 +154,9 @@ class Sender:
             if self._control_size or len(ends) < len(data)
             else ()
         )
-        outgoing = _lease(_outgoing, Outgoing, NAME_SIZE[self._port.addressFamily], self._control_size)
+        kind = NAME_SIZE[self._port.addressFamily], self._control_size
+        idle = _idle.setdefault(kind, [])
+        outgoing = idle.pop() if idle else Outgoing(*kind)
         outgoing.prepare(b"".join(data), b"".join([peer.name for peer in senders]), bytes_of, controls)
 
         def plainly(run: int) -> None:
@@ -163,7 +165,7 @@ class Sender:
 
         weights = [end - start for start, end in zip(starts, ends, strict=True)]
         self._push(outgoing.send, weights, plainly)
-        _outgoing.setdefault((NAME_SIZE[self._port.addressFamily], self._control_size), []).append(outgoing)
+        idle.append(outgoing)
 
     def _runs(self, peers: Sequence[Peer], lengths: Sequence[int]) -> list[int]:
         """Where each run of datagrams of one size to one peer ends; a run of several leaves as one segmented send."""
@@ -275,9 +277,5 @@ def _segments(size: int) -> int:
     return min(MAX_SEGMENTS, max(MAX_SEGMENTED // size, 1)) if size else 1
 
 
-_outgoing: dict[tuple[int, int], list[Outgoing]] = {}
-
-
-def _lease(free: dict[tuple[int, int], list[Outgoing]], make: type[Outgoing], name: int, control: int) -> Outgoing:
-    found = free.setdefault((name, control), [])
-    return found.pop() if found else make(name, control)
+# As in `receiving`: by what they are for.
+_idle: dict[tuple[int, int], list[Outgoing]] = {}
