@@ -13,6 +13,7 @@ from twisted.internet.pollreactor import PollReactor
 from twisted.internet.selectreactor import SelectReactor
 
 from tests.support import PATIENCE, wait_until
+from udpservices import DatagramPort
 
 
 class Turning:
@@ -56,6 +57,9 @@ def _closed(reactor: Any) -> None:
     for port in reactor.removeAll():
         port.socket.close()
     for call in reactor.getDelayedCalls():
+        port = getattr(call.func, "__self__", None)
+        if isinstance(port, DatagramPort) and port.connected:
+            port.socket.close()  # it is busy, and the poller does not know of it
         call.cancel()
     if hasattr(reactor, "_poller") and hasattr(reactor._poller, "close"):
         reactor._poller.close()

@@ -11,13 +11,16 @@ if TYPE_CHECKING:
     from udpservices.maker import DatagramServiceMaker
     from udpservices.options import DatagramOptions
     from udpservices.service import DatagramService
+    from udpservices.transport.ancillary import Ancillary
     from udpservices.transport.batch import Batch, IBatchDatagramProtocol
+    from udpservices.transport.peers import Peer
     from udpservices.transport.port import DatagramPort
     from udpservices.transport.reactor import DatagramReactor
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Ancillary": "udpservices.transport.ancillary",
     "Batch": "udpservices.transport.batch",
     "DatagramServiceMaker": "udpservices.maker",
     "DatagramOptions": "udpservices.options",
@@ -25,9 +28,11 @@ _HOMES = {
     "DatagramPort": "udpservices.transport.port",
     "DatagramReactor": "udpservices.transport.reactor",
     "IBatchDatagramProtocol": "udpservices.transport.batch",
+    "Peer": "udpservices.transport.peers",
 }
 
 __all__ = [
+    "Ancillary",
     "Batch",
     "DatagramOptions",
     "DatagramPort",
@@ -35,6 +40,7 @@ __all__ = [
     "DatagramService",
     "DatagramServiceMaker",
     "IBatchDatagramProtocol",
+    "Peer",
 ]
 
 

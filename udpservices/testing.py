@@ -25,9 +25,11 @@ from twisted.internet.testing import MemoryReactorClock
 from zope.interface import implementer
 
 from udpservices.transport.addresses import BROADCAST, is_multicast, is_wildcard, parse_host, parse_target
+from udpservices.transport.ancillary import Ancillary
 from udpservices.transport.counters import Counters
+from udpservices.transport.peers import Peer, described, peer
+from udpservices.transport.plain import LONGEST
 from udpservices.transport.reading import MAX_DATAGRAM
-from udpservices.transport.sending import LONGEST
 
 
 class Membership(NamedTuple):
@@ -193,6 +195,14 @@ class MemoryDatagramTransport:
             return parse_host(text).family
         except ValueError:
             return None
+
+
+def sender(host: str = "192.0.2.1", port: int = 5000, **ancillary: Any) -> Peer:
+    """A peer as the real port hands it over, with the fields of `udpservices.Ancillary` that are given.
+
+    For protocols that ask for ancillary data: ``protocol.datagramReceived(b"hello", sender(hop_limit=64))``.
+    """
+    return described(peer(parse_host(host).socket_address(port)), Ancillary(**ancillary))
 
 
 def connect(protocol: AbstractDatagramProtocol, host: str = "192.0.2.1", port: int = 9999) -> MemoryDatagramTransport:

@@ -4,6 +4,7 @@ import gc
 import os
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from socket import AF_INET, AF_INET6, SO_REUSEADDR, SOCK_DGRAM, SOL_SOCKET
 from typing import Any, Self
@@ -32,6 +33,9 @@ from tests.network.hosts import Network
 from tests.support import missing, udp_socket
 from tests.transport.peers import Echoing, Ports, Recorder, cures, patience
 from udpservices import DatagramPort, DatagramReactor
+from udpservices.policy.guard import GuardRules
+from udpservices.services.echo import Echo
+from udpservices.transport import sockopts
 from udpservices.transport.sockets import UnusableDescriptor
 
 LOOPBACK = "127.0.0.1"
@@ -41,6 +45,23 @@ def count_descriptors() -> int:
     """How many descriptors this process has, duplicates too."""
     gc.collect()
     return len(list(Path("/proc/self/fd").iterdir()))
+
+
+#: Options that have the kernel say more with each datagram, or say it otherwise (asm/socket.h, linux/in.h).
+REPORTS = {
+    "timestamp": (SOL_SOCKET, 29),  # systemd.socket(5), Timestamping=us
+    "mark": (SOL_SOCKET, 75),
+    "ttl": (socket.IPPROTO_IP, 12),
+    "errors": (socket.IPPROTO_IP, 11),
+}
+
+
+def answered(client: socket.socket, number: int) -> bool:
+    """Whether an answer from this port number is there."""
+    try:
+        return bool(client.recvfrom(100)[1][1] == number)
+    except BlockingIOError:
+        return False
 
 
 def stop(turning: Turning, port: Any) -> None:
@@ -134,6 +155,60 @@ class TestWhatIsAdopted:
             client.send(b"x")
             epoll.until(lambda: protocol.received)
             assert client.recv(10) == b"x"
+
+    @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+    @pytest.mark.parametrize("what", REPORTS)
+    def test_what_its_opener_wanted_to_be_told(self, epoll: Turning, host: str, what: str) -> None:
+        """It would stand where the answering address is looked for: no port of the process would answer."""
+        here = "::1" if ":" in host else LOOPBACK
+        with udp_socket(host) as inherited, udp_socket(here) as client:
+            level, option = REPORTS[what]
+            try:
+                inherited.setsockopt(level, option, 1)
+            except OSError as error:
+                missing(f"this kernel cannot do that: {error}")
+            port = DatagramReactor(epoll.reactor).adoptDatagramPort(inherited.fileno(), AF_INET, Echo())
+            other = DatagramReactor(epoll.reactor).listenUDP(0, Echo(), interface=host)
+            client.setblocking(False)
+            for number in (port.getHost().port, other.getHost().port):
+                for _ in range(3):
+                    client.sendto(b"hello", (here, number))
+                for _ in range(3):
+                    epoll.until(partial(answered, client, number), "an answer")
+            assert inherited.getsockopt(level, option) == 0
+
+    @pytest.mark.parametrize("make", [Echo, Echoing])
+    @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+    def test_who_shares_it_takes_an_option_back(self, epoll: Turning, make: Callable[[], Any], host: str) -> None:
+        """As another process does that adopts it: no answer leaves from an address that somebody asked before."""
+        ipv6 = host == "::"
+        asked, later = ("::ffff:127.0.0.9", "::ffff:127.0.0.1") if ipv6 else ("127.0.0.9", LOOPBACK)
+        with bound(AF_INET6 if ipv6 else AF_INET, SOCK_DGRAM, (host, 0))() as shared, udp_socket(later) as client:
+            port = DatagramReactor(epoll.reactor).adoptDatagramPort(shared.fileno(), shared.family, make())
+            for address in (asked, later):
+                sent = port.counters.sent
+                for _ in range(10):
+                    client.sendto(b"x", (address, shared.getsockname()[1]))
+                epoll.until(lambda: port.counters.sent == sent + 10)  # noqa: B023
+                assert {client.recvfrom(10)[1][0] for _ in range(10)} == {address}
+                if ipv6:
+                    shared.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 0)
+                else:
+                    shared.setsockopt(socket.IPPROTO_IP, sockopts.IP_PKTINFO, 0)
+
+    @pytest.mark.parametrize("asked", [LOOPBACK, "127.0.0.9"])
+    @pytest.mark.parametrize("count", [1, 10])
+    def test_what_was_queued_before(self, epoll: Turning, asked: str, count: int) -> None:
+        """As what systemd starts a service for is: it is no broadcast, and answered from the address that was asked."""
+        with bound(AF_INET, SOCK_DGRAM, ("0.0.0.0", 0))() as shared, udp_socket() as client:
+            for _ in range(count):
+                client.sendto(b"x", (asked, shared.getsockname()[1]))
+            port = DatagramReactor(epoll.reactor).adoptDatagramPort(shared.fileno(), AF_INET, Echo())
+            port.policies = [GuardRules().policy(port)]
+            epoll.until(lambda: port.counters.received == count)
+            assert port.counters.sent == count
+            assert {client.recvfrom(10)[1][0] for _ in range(count)} == {asked}
+            stop(epoll, port)
 
     @cures
     def test_long_datagrams(self, epoll: Turning, ports: Ports) -> None:

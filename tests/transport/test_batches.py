@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionDone, InvalidAddressError
 from twisted.internet.protocol import DatagramProtocol
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
@@ -21,6 +21,7 @@ from tests.transport.peers import Echoing, Recorder
 from udpservices import Batch, DatagramReactor, IBatchDatagramProtocol
 from udpservices.services.echo import Echo
 from udpservices.transport import mmsg, sending
+from udpservices.transport.arrays import Arrays
 
 LOOPBACK = "127.0.0.1"
 
@@ -126,6 +127,36 @@ class TestBatch:
             epoll.until(lambda: port.counters.sent == 3)
             assert heard(client, 3) == [b"3", b"1", b"1"]
 
+    def test_none_comes_of_what_a_policy_refused_whole(self, epoll: Turning) -> None:
+        """A protocol may ask who sent the first one."""
+        protocol = Batches(lambda protocol, batch: batch.reflect())
+        port = DatagramReactor(epoll.reactor).listenUDP(0, protocol, interface=LOOPBACK)
+        port.policies = [
+            lambda batch: batch.keep(number for number, data in enumerate(batch.payloads) if data != b"no")
+        ]
+        with queue(port, [b"no"]):
+            epoll.until(lambda: port.counters.received == 1)
+        with queue(port, [b"yes"]) as client:
+            epoll.until(lambda: port.counters.received == 2)
+            assert heard(client, 1) == [b"yes"]
+        assert protocol.sizes == [1]
+
+    def test_indices_count_from_the_end_too(self, epoll: Turning) -> None:
+        """And never reach what lay there before."""
+        seen: list[bytes] = []
+
+        def look(protocol: Batches, batch: Batch) -> None:
+            with pytest.raises(IndexError):
+                batch.view(3)
+            seen.append(bytes(batch.view(-1)))
+            batch.keep([-1, -3])
+            seen.extend(batch.payloads)
+
+        port = DatagramReactor(epoll.reactor).listenUDP(0, Batches(look), interface=LOOPBACK)
+        with queue(port, [b"0", b"1", b"2"]):
+            epoll.until(lambda: seen)
+        assert seen == [b"2", b"2", b"0"]
+
     def test_says_so_when_used_too_late(self, epoll: Turning) -> None:
         """Its memory is somebody else's by then."""
         kept: list[Batch] = []
@@ -215,6 +246,21 @@ class TestHandlers:
                 epoll.until(lambda: len(protocol.received) == 2)
             assert friend.recv(100) == b"after"
 
+    def test_one_that_connects_hears_nobody_else_of_the_same_batch(self, epoll: Turning) -> None:
+        class Choosing(Recorder):
+            def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+                super().datagramReceived(datagram, addr)
+                if not self.transport.peer:
+                    self.transport.connect(*addr)
+
+        protocol = Choosing()
+        port = DatagramReactor(epoll.reactor).listenUDP(0, protocol, interface=LOOPBACK)
+        with queue(port, [b"0"]) as friend, queue(port, [b"stranger"] * 5):
+            friend.send(b"1")
+            epoll.until(lambda: port.counters.received == 7)
+        assert [datagram for datagram, _ in protocol.received] == [b"0", b"1"]
+        assert port.counters.stray == 5
+
     def test_one_that_turns_the_reactor(self, epoll: Turning) -> None:
         """Another port's batch does not overwrite what this one is still to be given."""
         reactor = DatagramReactor(epoll.reactor)
@@ -252,6 +298,106 @@ class TestHandlers:
             assert answers == [text for n in range(30) for text in (b"%02d" % n * ((n + 1) % 3), b"%02d!" % n)]
             assert heard(stranger, 30) == [b"s%02d" % n for n in range(30)]
 
+    def test_order_is_kept_when_something_is_delivered_in_between(self, epoll: Turning) -> None:
+        """By a policy that held it back: a batch in a batch, whose answers are too few to be gathered."""
+
+        class Nesting(Echoing):
+            def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+                super().datagramReceived(datagram, addr)
+                if datagram == b"2":
+                    self.transport.deliver([(b"late", addr)])
+
+        port = DatagramReactor(epoll.reactor).listenUDP(0, Nesting(), interface=LOOPBACK)
+        with queue(port, [b"%d" % number for number in range(6)]) as client:
+            epoll.until(lambda: port.counters.sent == 7)
+            assert heard(client, 7) == [b"0", b"1", b"2", b"late", b"3", b"4", b"5"]
+
+    def test_order_is_kept_with_what_may_wait_for_room(self, epoll: Turning) -> None:
+        class Careful(Echoing):
+            def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+                super().datagramReceived(datagram, addr)
+                if datagram == b"2":
+                    self.transport.writeWhenWritable(b"careful", addr)
+
+        port = DatagramReactor(epoll.reactor).listenUDP(0, Careful(), interface=LOOPBACK)
+        with queue(port, [b"%d" % number for number in range(6)]) as client:
+            epoll.until(lambda: port.counters.sent == 7)
+            assert heard(client, 7) == [b"0", b"1", b"2", b"careful", b"3", b"4", b"5"]
+
+    def test_answers_to_one_peer_leave_from_each_address_that_was_asked(self, epoll: Turning) -> None:
+        """Such answers are no flow, though their peer is equal."""
+        port = DatagramReactor(epoll.reactor).listenUDP(0, Echoing(), interface="0.0.0.0")
+        asked = [LOOPBACK] * 4 + ["127.0.0.2"] * 3 + [LOOPBACK] * 3
+        with udp_socket() as client:
+            for address in asked:
+                client.sendto(b"x", (address, port.getHost().port))
+            epoll.until(lambda: port.counters.sent == len(asked))
+            assert [client.recvfrom(10)[1][0] for _ in asked] == asked
+
+    def test_peer_of_a_port_of_the_other_family_is_refused(self, epoll: Turning) -> None:
+        reactor = DatagramReactor(epoll.reactor)
+        other = Recorder()
+        other_port = reactor.listenUDP(0, other, interface="::1")
+        with udp_socket("::1") as client:
+            client.sendto(b"x", ("::1", other_port.getHost().port))
+            epoll.until(lambda: other.received)
+
+        class Relaying(Recorder):
+            def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+                super().datagramReceived(datagram, addr)
+                with pytest.raises(InvalidAddressError):
+                    self.transport.write(datagram, other.received[0][1])
+
+        protocol = Relaying()
+        port = reactor.listenUDP(0, protocol, interface=LOOPBACK)
+        with queue(port, [b"x"] * 10):
+            epoll.until(lambda: len(protocol.received) == 10)
+        assert (port.connected, port.counters.protocol_errors, port.counters.sent) == (1, 0, 0)
+
+    def test_peer_of_a_wildcard_port_is_sent_to_from_this_one(self, epoll: Turning) -> None:
+        """And not from the address that the other one was asked at, which is not this port's."""
+        reactor = DatagramReactor(epoll.reactor)
+        wild = Recorder()
+        wild_port = reactor.listenUDP(0, wild, interface="0.0.0.0")
+        with udp_socket() as one, udp_socket() as two:
+            for client in (one, two):
+                client.sendto(b"x", ("127.0.0.9", wild_port.getHost().port))
+            epoll.until(lambda: len(wild.received) == 2)
+
+            class Relaying(Recorder):
+                def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+                    for _, peer in wild.received:
+                        self.transport.write(datagram, peer)
+                        self.transport.write(datagram, peer)
+
+            port = reactor.listenUDP(0, Relaying(), interface=LOOPBACK)
+            with queue(port, [b"%d" % number for number in range(10)]):
+                epoll.until(lambda: port.counters.sent == 40)
+            for client in (one, two):
+                heard_of = [client.recvfrom(10) for _ in range(20)]
+                assert heard_of == [(b"%d" % (n // 2), (LOOPBACK, port.getHost().port)) for n in range(20)]
+
+
+class TestStartingAgain:
+    def test_port_hears_and_sends(self, epoll: Turning) -> None:
+        """Though it was connected before, and somebody kept its old `write`."""
+        protocol = Recorder()
+        port = DatagramReactor(epoll.reactor).listenUDP(0, protocol, interface=LOOPBACK)
+        with udp_socket() as client:
+            port.connect(*client.getsockname())
+            write = port.write
+            port.stopListening()
+            epoll.until(lambda: protocol.stopped)
+            write(b"x")
+            port.write(b"x")
+            assert port.counters.unsent == 2
+            port.startListening()
+            client.sendto(b"1", (LOOPBACK, port.getHost().port))
+            epoll.until(lambda: protocol.received)
+            port.write(b"2", protocol.received[0][1])
+            write(b"3", protocol.received[0][1])
+            assert heard(client, 2) == [b"2", b"3"]
+
 
 class TestSegments:
     def test_kernel_that_refuses_them_gets_plain_datagrams(
@@ -264,7 +410,7 @@ class TestSegments:
             refused.append(end)
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-        monkeypatch.setattr(mmsg.Arrays, "reflect_segmented", refuse)
+        monkeypatch.setattr(Arrays, "reflect_segmented", refuse)
         port = DatagramReactor(epoll.reactor).listenUDP(0, Echo(), interface=LOOPBACK)
         for _ in range(2):
             with queue(port, [b"%02d" % number for number in range(40)]) as client:
@@ -281,8 +427,10 @@ class TestWaitingForRoom:
         full = [errno.EAGAIN, errno.ENOBUFS, errno.EAGAIN]
         attempt = sending.Sender._try
 
-        def sometimes(self: Any, datagram: bytes, peer: Any) -> OSError | None:
-            return OSError(full.pop(), "no room") if full else attempt(self, datagram, peer)
+        def sometimes(self: Any, datagram: bytes, peer: Any) -> None:
+            if full:
+                raise OSError(full.pop(), "no room")
+            attempt(self, datagram, peer)
 
         monkeypatch.setattr(sending.Sender, "_try", sometimes)
         fired: list[Any] = []
@@ -296,9 +444,37 @@ class TestWaitingForRoom:
         assert fired == [0, 1, 2]
         assert (port.counters.sent, port.counters.unsent) == (3, 0)
 
+    def test_survives_an_error_while_reading_is_paused(self, turning: Turning, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A poller that watches a port for room alone takes an ICMP error for its end."""
+        protocol = Recorder()
+        port = DatagramReactor(turning.reactor).listenUDP(0, protocol, interface=LOOPBACK)
+        attempt = sending.Sender._try
+
+        def refuse(self: Any, datagram: bytes, peer: Any) -> None:
+            raise OSError(errno.EAGAIN, "no room")
+
+        monkeypatch.setattr(sending.Sender, "_try", refuse)
+        fired: list[Any] = []
+        with udp_socket() as gone:
+            port.connect(*gone.getsockname())
+        port.stopReading()
+        port.writeWhenWritable(b"x").addBoth(fired.append)
+        port.socket.send(b"to nobody")
+        turning.turn(3)
+        monkeypatch.setattr(sending.Sender, "_try", attempt)
+        turning.until(lambda: fired)
+        assert port.connected
+        assert fired == [None]
+        port.startReading()
+        turning.until(lambda: port.counters.network_errors)
+
     def test_stopping_tells_those_that_wait(self, epoll: Turning, monkeypatch: pytest.MonkeyPatch) -> None:
         port = DatagramReactor(epoll.reactor).listenUDP(0, Recorder(), interface=LOOPBACK)
-        monkeypatch.setattr(sending.Sender, "_try", lambda self, datagram, peer: OSError(errno.EAGAIN, "no room"))
+
+        def refuse(self: Any, datagram: bytes, peer: Any) -> None:
+            raise OSError(errno.EAGAIN, "no room")
+
+        monkeypatch.setattr(sending.Sender, "_try", refuse)
         failures: list[Failure] = []
         port.writeWhenWritable(b"x", (LOOPBACK, 9)).addErrback(failures.append)
         cancelled = port.writeWhenWritable(b"y", (LOOPBACK, 9)).addErrback(lambda failure: None)

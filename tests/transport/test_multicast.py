@@ -355,19 +355,19 @@ class TestNames:
     @pytest.mark.parametrize("family", [AF_INET, AF_INET6], ids=["ipv4", "ipv6"])
     def test_group_interface_and_source(self, epoll: Turning, family: AddressFamily) -> None:
         address = LOOPBACK if family == AF_INET else "::1"
-        names = Names(group=SOURCE_GROUPS[family], here=address)
+        names = Names(group=[SOURCE_GROUPS[family]], here=[address])
         epoll.reactor.installNameResolver(names)
         port = listen(epoll, family)
         outcome(epoll, port.joinGroup("group", "here", "here"))
         assert members(SOURCE_GROUPS[family]) == {"lo"}
-        assert names.asked == [("group", "UDP"), ("here", "UDP"), ("here", "UDP")]
+        assert names.asked == ["group", "here", "here"]
         assert outcome(epoll, port.setOutgoingInterface("here")) == 1
 
     @families
     def test_of_the_other_family(self, epoll: Turning, family: AddressFamily) -> None:
         """A name that has no address of this family is not known."""
         (other,) = {AF_INET, AF_INET6} - {family}
-        epoll.reactor.installNameResolver(Names(group=GROUPS[other]))
+        epoll.reactor.installNameResolver(Names(group=[GROUPS[other]]))
         with pytest.raises(MulticastJoinError, match="is not known as a host of this family"):
             outcome(epoll, listen(epoll, family).joinGroup("group", "lo"))
 

@@ -13,6 +13,9 @@ SocketAddress = tuple[Any, ...]
 
 BROADCAST = "255.255.255.255"
 
+#: What an IPv4 address in IPv6's clothes begins with, ::ffff:0:0/96 (RFC 4291 section 2.5.5.2).
+MAPPED_PREFIX = bytes(10) + b"\xff\xff"
+
 
 class Host(NamedTuple):
     """An IP address literal, taken apart."""

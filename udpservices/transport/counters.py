@@ -1,6 +1,7 @@
 """What a port did, as plain integers that are read when somebody asks."""
 
-from dataclasses import dataclass, fields
+from collections import Counter
+from dataclasses import dataclass, field, fields
 
 
 @dataclass(slots=True)
@@ -15,7 +16,7 @@ class Counters:
     truncated: int = 0
     #: Received by a connected port from somebody other than its peer, before it was connected: never delivered.
     stray: int = 0
-    #: Received but not delivered, because the port was stopped first or a policy dropped them.
+    #: Received but not delivered: the port was stopped first, an impairment dropped them, or a policy raised.
     withheld: int = 0
     #: Not sent: the kernel had no room, no route or no permission.
     unsent: int = 0
@@ -23,11 +24,19 @@ class Counters:
     network_errors: int = 0
     #: Exceptions that the protocol raised.
     protocol_errors: int = 0
+    #: Exceptions that a policy raised.
+    policy_errors: int = 0
+    #: Received but not delivered, because a guard refused them: how many, by the reason's name.
+    refused: Counter[str] = field(default_factory=Counter)
+    #: Refused by a guard's filter in the kernel besides: about so many, by a sample that it let through.
+    filtered: int = 0
+    #: Delivered, though a guard on a dry run would have refused them: how many, by the reason's name.
+    would_refuse: Counter[str] = field(default_factory=Counter)
 
     @property
     def dropped(self) -> int:
         """Datagrams that did not get where they should."""
-        return self.truncated + self.stray + self.withheld + self.unsent
+        return self.truncated + self.stray + self.withheld + self.unsent + self.refused.total()
 
     def __add__(self, other: "Counters") -> "Counters":
-        return Counters(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
+        return Counters(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))

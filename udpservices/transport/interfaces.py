@@ -126,3 +126,8 @@ def _index_of_address(host: Host) -> int:
         if family == host.family and socket.inet_pton(family, address) == wanted:
             return socket.if_nametoindex(name)
     raise OSError(f"no interface of this host has the address {host.address}")
+
+
+def own_addresses() -> frozenset[bytes]:
+    """The addresses of this host, as the network has them."""
+    return frozenset(socket.inet_pton(family, address) for _, family, address in addresses())

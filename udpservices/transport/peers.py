@@ -4,7 +4,8 @@ import struct
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Any
 
-from udpservices.transport.addresses import SocketAddress, host_and_port
+from udpservices.transport.addresses import MAPPED_PREFIX, SocketAddress, host_and_port
+from udpservices.transport.ancillary import Ancillary
 from udpservices.transport.sockopts import ControlMessage, parse_control
 
 #: Peers that a table holds; a flood of forged sources empties it, which costs little.
@@ -12,6 +13,9 @@ MAX_PEERS = 4096
 
 #: The size of a socket address (``struct sockaddr_in``, ``struct sockaddr_in6``).
 NAME_SIZE = {AF_INET: 16, AF_INET6: 28}
+
+# What `socket` takes of sin6_flowinfo (RFC 8200 section 6).
+_FLOW_LABEL = 0xFFFFF
 
 
 class Peer(tuple[str, int]):
@@ -29,6 +33,24 @@ class Peer(tuple[str, int]):
     #: socket is bound to a wildcard.
     control: tuple[ControlMessage, ...]
     raw_control: bytes
+    #: How many bytes the name and the control messages have: a port of another kind cannot use them.
+    size: int
+    #: What the kernel told of the datagram that this peer sent; nothing, unless the protocol asks for it.
+    ancillary: Ancillary = Ancillary()
+
+
+def described(peer: Peer, ancillary: Ancillary) -> Peer:
+    """The same peer, as the sender of one datagram of which the kernel told this."""
+    found = Peer(peer)
+    vars(found).update(vars(peer), ancillary=ancillary)
+    return found
+
+
+def plain(peer: Peer) -> Peer:
+    """The same peer, to be answered from whatever address the kernel chooses."""
+    found = Peer(peer)
+    vars(found).update(vars(peer), control=(), raw_control=b"", size=len(peer.name))
+    return found
 
 
 def peer(address: SocketAddress, raw_control: bytes = b"") -> Peer:
@@ -38,6 +60,7 @@ def peer(address: SocketAddress, raw_control: bytes = b"") -> Peer:
     found.name = pack(address)
     found.raw_control = raw_control
     found.control = parse_control(raw_control)
+    found.size = len(found.name) + len(raw_control)
     return found
 
 
@@ -54,12 +77,22 @@ def pack(address: SocketAddress) -> bytes:
 
 
 def unpack(name: bytes) -> SocketAddress:
-    """An address as `socket` gives it."""
+    """An address as `socket` gives it. Raises ValueError for what has the size of neither family's."""
     if len(name) == NAME_SIZE[AF_INET]:
         port, host = struct.unpack_from("!H4s", name, 2)
         return inet_ntop(AF_INET, host), port
+    if len(name) != NAME_SIZE[AF_INET6]:
+        raise ValueError(f"{len(name)} bytes are no address of IPv4 or IPv6")
     port, flow, host = struct.unpack_from("!HI16s", name, 2)
-    return inet_ntop(AF_INET6, host), port, flow, struct.unpack_from("=I", name, 24)[0]
+    return inet_ntop(AF_INET6, host), port, flow & _FLOW_LABEL, struct.unpack_from("=I", name, 24)[0]
+
+
+def raw_address(name: bytes) -> bytes:
+    """The address in a name, as the network has it; IPv4's 4 bytes also where it comes in IPv6's clothes."""
+    if len(name) == NAME_SIZE[AF_INET]:
+        return name[4:8]
+    address = name[8:24]
+    return address[12:] if address[:12] == MAPPED_PREFIX else address
 
 
 class PeersByName(dict[Any, Peer]):

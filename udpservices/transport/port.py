@@ -1,5 +1,6 @@
 """The UDP port: what Twisted's own does, and it survives what the network does to it."""
 
+import os
 import socket
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -7,17 +8,18 @@ from typing import Any
 from twisted.internet import base, udp
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
-from twisted.internet.error import CannotListenError, InvalidAddressError
+from twisted.internet.error import CannotListenError, ConnectionLost, InvalidAddressError
 from twisted.internet.interfaces import IHalfCloseableDescriptor, IReactorFDSet
 from twisted.internet.protocol import AbstractDatagramProtocol
 from twisted.python import log
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from udpservices.transport import sockopts
+from udpservices.transport import ancillary, sockopts
 from udpservices.transport.addresses import host_and_port, is_wildcard, parse_host, parse_target
 from udpservices.transport.batch import Policy
 from udpservices.transport.counters import Counters
+from udpservices.transport.faults import Seldom
 from udpservices.transport.multicast import MulticastMethods
 from udpservices.transport.peers import Peer, PeersByAddress, peer
 from udpservices.transport.reading import MAX_DATAGRAM, Reading
@@ -52,19 +54,22 @@ class DatagramPort(Reading, MulticastMethods, udp.MulticastPort):
     ) -> None:
         """Take the arguments of Twisted's own port; `maxPacketSize` is in bytes, at most 65535.
 
-        Raises TypeError for a reactor that watches no descriptors.
+        Raises TypeError for a reactor that watches no descriptors, ValueError for a protocol that asks for ancillary
+        data that there is not.
         """
         watches: bool = IReactorFDSet.providedBy(reactor)
         if not watches:
             raise TypeError(f"{reactor!r} watches no file descriptors, which a UDP port needs")
         super().__init__(port or 0, proto, interface, maxPacketSize, reactor, listenMultiple)
         self.counters = Counters()
+        self._seldom = Seldom()
         #: Callables on each batch, in order, between this port and its protocol.
         self.policies: Sequence[Policy] = ()
         self._adopted: socket.socket | None = None
         self._only_peer: Peer | None = None
         self._targets = PeersByAddress()
         self._takes_batches = hasattr(proto, "datagramsReceived")
+        self._ancillary = ancillary.asked_by(proto)
 
     @classmethod
     def adopt(
@@ -81,6 +86,7 @@ class DatagramPort(Reading, MulticastMethods, udp.MulticastPort):
             sock.close()
             raise
         self._adopted = sock
+        self.may_coalesce = False
         return self
 
     # Opening and closing
@@ -105,19 +111,24 @@ class DatagramPort(Reading, MulticastMethods, udp.MulticastPort):
         sock = self._adopted or self._open()
         self._adopted = None
         sockopts.only_joined_groups(sock)
+        ancillary.request(sock, self._ancillary)
         connected = peer_of(sock)
         self._only_peer = None if connected is None else peer(connected)
         self._connectedAddr = self._only_peer
         wildcard = connected is None and is_wildcard(sock.getsockname()[0])
         with_destination = wildcard and sockopts.report_destination(sock)
         self.sender = Sender(self, sockopts.CONTROL_SIZE[sock.family] if with_destination else 0)
+        self.sender.belong_to(self._only_peer)
         self._waiting = Waiting(self)
-        self._receiver = Receiver(sock, self.sender, with_destination)
+        self._receiver = Receiver(sock, self.sender, with_destination, self._takes_batches, self._ancillary)
         self._realPortNumber = sock.getsockname()[1]
         self._say(f"{self._getLogPrefix(self.protocol)} starting on {self._realPortNumber}")
         self.connected = 1
+        self.disconnecting = False
         self.socket = sock
         self.fileno = sock.fileno  # type: ignore[method-assign]  # as Twisted does: one call less a turn
+        if type(self).write is DatagramPort.write:
+            self.write = self.sender.write  # type: ignore[method-assign]  # one call less a datagram
 
     def _open(self) -> socket.socket:
         try:
@@ -136,10 +147,16 @@ class DatagramPort(Reading, MulticastMethods, udp.MulticastPort):
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         """Close the socket and stop the protocol, whatever the protocol says to it."""
+        if reason is not None and reason.check(ConnectionLost) and self._was_error():
+            self._waiting.go_on()
+            return
         self._say(f"(UDP Port {self._realPortNumber} Closed)")
         base.BasePort.connectionLost(self, reason)
         for policy in self.policies:
-            getattr(policy, "close", lambda: None)()
+            try:
+                getattr(policy, "close", lambda: None)()
+            except BaseException:
+                self.policy_failed(policy, "close")
         try:
             self.protocol.doStop()
         except BaseException:
@@ -150,6 +167,13 @@ class DatagramPort(Reading, MulticastMethods, udp.MulticastPort):
             del self.d
             stopped.callback(None)
 
+    def _was_error(self) -> bool:
+        """Whether an ICMP error, and no end, is what the poller tells: it does to who writes and does not read."""
+        number = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number:
+            self.network_failed(OSError(number, os.strerror(number)))
+        return bool(number)
+
     def _say(self, text: str) -> None:
         """Log what Twisted's port does, unless the protocol wants it quiet (its services say it better)."""
         if getattr(self.protocol, "noisy", True):
@@ -158,11 +182,14 @@ class DatagramPort(Reading, MulticastMethods, udp.MulticastPort):
     def _close(self) -> None:
         self.stopReading()
         self.stopWriting()
+        self.forget_rest()
         self._realPortNumber = None
         self.connected = 0
         self.socket.close()
         del self.socket
         del self.fileno
+        vars(self).pop("write", None)
+        self.sender.belong_to(None)
         self._waiting.close()
 
     def _loseConnection(self) -> None:
@@ -200,6 +227,7 @@ class DatagramPort(Reading, MulticastMethods, udp.MulticastPort):
         self.socket.connect(target.socket_address(port))
         self._connectedAddr = (host, port)
         self._only_peer = peer(self.socket.getpeername())
+        self.sender.belong_to(self._only_peer)
 
     @property
     def peer(self) -> tuple[str, int] | None:
@@ -215,7 +243,7 @@ class DatagramPort(Reading, MulticastMethods, udp.MulticastPort):
         kernel refuses is counted as unsent. Raises InvalidAddressError for an address that is none or not of this
         port's family, and MessageLengthError for more than UDP can carry.
         """
-        self.sender.write(datagram, addr if addr.__class__ is Peer and self._only_peer is None else self._route(addr))
+        self.sender.write(datagram, addr)
 
     def writeWhenWritable(self, datagram: bytes, addr: tuple[str, int] | None = None) -> "Deferred[None]":
         """Send as `write` does, but wait while the kernel has no room.
@@ -223,7 +251,7 @@ class DatagramPort(Reading, MulticastMethods, udp.MulticastPort):
         Fires when the kernel has the datagram. Fails with OSError where it refuses it for another reason, and with
         ConnectionDone when the port is stopped first. Raises as `write` does for an address that is none.
         """
-        return self._waiting.add(bytes(memoryview(datagram)), self._route(addr))
+        return self._waiting.add(bytes(memoryview(datagram)), self.route(addr))
 
     def doWrite(self) -> None:
         """There is room again."""
@@ -233,7 +261,7 @@ class DatagramPort(Reading, MulticastMethods, udp.MulticastPort):
         """Send one datagram that is given in parts, as `write` does."""
         self.write(b"".join(seq), addr)
 
-    def _route(self, addr: tuple[str, int] | None) -> Peer:
+    def route(self, addr: tuple[str, int] | None) -> Peer:
         """Whom an address stands for."""
         if self._only_peer is not None:
             if addr is not None and addr not in (self._connectedAddr, self._only_peer):

@@ -1,6 +1,7 @@
 """What a port does with what arrives: reads it, shows it to the policies, hands it to the protocol."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, cast
 
 from twisted.internet.interfaces import IDelayedCall
@@ -31,23 +32,34 @@ class Reading(Faults):
     #: waits for some before it sends more.
     small_batch = 4
 
+    #: Whether the kernel may hand over flows in one piece when the port is busy (udp(7), UDP_GRO). That stays with the
+    #: socket for good, so it is not for sockets that others read from too, or later.
+    may_coalesce = True
+
     policies: Sequence[Policy]
     sender: Sender
     connected: int
     disconnecting: Any
     maxPacketSize: int
+    _ancillary: frozenset[str]
     _receiver: Receiver
     _waiting: Waiting
     _current: Peer | None = None
     _reading = False
     _takes_batches = False
     _busy_turns = 0
+    _watched = False
     _spinning: IDelayedCall | None = None
+    _rest: Sequence[tuple[bytes, Peer]] = ()
 
     def startReading(self) -> None:
         """Read what arrives."""
         self._reading = True
         self._watch(True)
+        if not self._rest:
+            self._stop_spinning()
+        elif self._spinning is None:
+            self._spinning = self.reactor.callLater(0, self.doRead)
 
     def stopReading(self) -> None:
         """Read no more, by the poller or without it."""
@@ -57,30 +69,29 @@ class Reading(Faults):
 
     def startWriting(self) -> None:
         """Call `doWrite` when there is room; the poller must watch for errors too then, which it tells readers."""
-        if self._stop_spinning():
-            self._watch(True)
+        if self._reading:
+            self.startReading()
         cast("Any", super()).startWriting()
 
     def _watch(self, watched: bool) -> None:
+        self._watched = watched
         poller: Any = super()
         poller.startReading() if watched else poller.stopReading()
 
-    def _stop_spinning(self) -> bool:
+    def _stop_spinning(self) -> None:
         spinning, self._spinning = self._spinning, None
-        if spinning is None or not spinning.active():
-            return False
-        spinning.cancel()
-        return True
+        if spinning is not None and spinning.active():
+            spinning.cancel()
 
     def doRead(self) -> None:
         """Read what has arrived, up to the budget, and hand it on."""
         left = self.budget
         more = True
-        while more and left > 0 and self._reading:
+        if self._rest:
+            left -= self._go_on(left)
+        while more and left > 0 and self._reading and not self._rest:
             try:
                 batch = self._receiver.receive(left)
-            except BlockingIOError:
-                break
             except OSError as error:
                 if error.errno in CLOSED:
                     cast("Any", self).connectionLost(Failure(error))
@@ -88,12 +99,14 @@ class Reading(Faults):
                 self.network_failed(error)
                 left -= 1
                 continue
+            if batch is None:
+                break
             count = len(batch)
             left -= count
-            more = count > 1
+            more = count > 1 and left >= self._receiver.flow and not self._receiver.reads_plainly
             self.counters.received += count
             try:
-                self._handle(batch)
+                self._handle(batch, left + count)
             finally:
                 batch.close()
         self._poll_or_spin(self.budget - left)
@@ -103,14 +116,18 @@ class Reading(Faults):
 
         Each send wakes the queue of a socket that epoll watches, which costs 4 to 6 % of an echo.
         """
-        spun, self._spinning = self._spinning, None
+        self._stop_spinning()
         if not self._reading:
             return
-        if spun is None:
+        if self._rest:
+            self._watch(bool(self._waiting))
+        elif self._watched:
             self._busy_turns = self._busy_turns + 1 if read >= self.budget // 2 and not self._waiting else 0
             if self._busy_turns < BUSY:
                 return
             self._watch(False)
+            if self.may_coalesce and not self._ancillary and all(map(_takes_flows, self.policies)):
+                self._receiver.coalesce()
         elif read < self.budget // 4 or self._waiting:
             self._busy_turns = 0
             self._watch(True)
@@ -119,9 +136,10 @@ class Reading(Faults):
 
     def deliver(self, datagrams: Iterable[tuple[bytes, Peer]]) -> None:
         """Hand the protocol datagrams that a policy held back; no policy sees them again."""
-        self._hand_over(Batch(self.sender, datagrams))
+        batch = Batch(self.sender, datagrams)
+        self._hand_over(batch, len(batch))
 
-    def _handle(self, batch: Batch) -> None:
+    def _handle(self, batch: Batch, limit: int) -> None:
         self._refuse_truncated(batch)
         if self._only_peer is not None and not batch.comes_from(self._only_peer):
             peers = batch.peers
@@ -129,26 +147,42 @@ class Reading(Faults):
             self.counters.stray += len(peers) - len(friends)
             batch.keep(friends)
         for policy in self.policies:
-            policy(batch)
-        self._hand_over(batch)
+            try:
+                policy(batch)
+            except BaseException:  # what a guard could not judge is not passed on
+                self.policy_failed(policy)
+                self.counters.withheld += len(batch)
+                return
+        self._hand_over(batch, limit)
 
     def _refuse_truncated(self, batch: Batch) -> None:
         """A slot takes any datagram; what the port does not take is not passed off as a shorter one."""
-        if self.maxPacketSize >= MAX_DATAGRAM:
+        if self.maxPacketSize >= MAX_DATAGRAM or batch.longest <= self.maxPacketSize:
             return
         lengths = batch.lengths
         whole = [index for index, length in enumerate(lengths) if length <= self.maxPacketSize]
-        if len(whole) < len(lengths):
-            self.counters.truncated += len(lengths) - len(whole)
-            batch.keep(whole)
+        self.counters.truncated += len(lengths) - len(whole)
+        batch.keep(whole)
 
-    def _hand_over(self, batch: Batch) -> None:
-        self.sender.gathering = len(batch) > self.small_batch
+    def _hand_over(self, batch: Batch, limit: int) -> None:
+        count = len(batch)
+        if not count:  # all were refused, or held back
+            return
+        self.sender.flush()  # what was written by a handler that turns the reactor, and is not back yet
+        self.sender.gathering = count > self.small_batch
         if self._takes_batches:
             self._deliver_batch(batch)
         else:
-            self._deliver_each(batch)
+            self._deliver_each(iter(batch), count, limit)
         self.sender.flush()
+
+    def _go_on(self, limit: int) -> int:
+        """Deliver what the last turn left of a flow, up to a limit; say how many datagrams that were."""
+        rest, self._rest = self._rest, ()
+        self.sender.gathering = True
+        self._deliver_each(iter(rest), len(rest), limit)
+        self.sender.flush()
+        return min(len(rest), limit)
 
     def _deliver_batch(self, batch: Batch) -> None:
         if self.disconnecting or not self.connected:
@@ -159,17 +193,33 @@ class Reading(Faults):
         except BaseException:
             self.protocol_failed("datagramsReceived")
 
-    def _deliver_each(self, batch: Batch) -> None:
+    def _deliver_each(self, datagrams: Iterator[tuple[bytes, Peer]], count: int, limit: int) -> None:
+        """Deliver so many up to a limit; the rest, of flows that came in one piece, waits for the next turn."""
         received = self.protocol.datagramReceived
-        datagrams = list(batch)
-        batch.close()  # a handler may turn the reactor, and another port read into its memory
-        for handled, (payload, sender) in enumerate(datagrams):
+        for payload, sender in datagrams if count <= limit else islice(datagrams, limit):
             if self.disconnecting or not self.connected:
-                self.counters.withheld += len(datagrams) - handled
+                self.counters.withheld += 1 + len(list(datagrams))
+                count = 0
                 break
+            if self._only_peer is not None and sender != self._only_peer:  # who came before the handler connected
+                self.counters.stray += 1
+                continue
             self._current = sender
             try:
                 received(payload, sender)
             except BaseException:
                 self.protocol_failed("datagramReceived")
         self._current = None
+        if count > limit:
+            self._rest = [*datagrams, *self._rest]  # what a handler that turned the reactor left there is newer
+            if not self.connected:
+                self.forget_rest()
+
+    def forget_rest(self) -> None:
+        """The port is closed: what waits for the next turn is not delivered, but counted."""
+        self.counters.withheld += len(self._rest)
+        self._rest = ()
+
+
+def _takes_flows(policy: Policy) -> bool:
+    return bool(getattr(policy, "takes_flows", False))

@@ -1,20 +1,33 @@
-"""How datagrams come into a port: one system call for many, or the plain call where one came alone."""
+"""How datagrams come into a port: one system call for many, or plain calls where only a few come at a time."""
 
 import socket
-from typing import Any
+import sys
+from collections.abc import Iterable
+from itertools import chain
 
+from udpservices.transport import ancillary, mmsg
+from udpservices.transport.addresses import SocketAddress
+from udpservices.transport.arrays import Arrays
 from udpservices.transport.batch import Batch
-from udpservices.transport.mmsg import SLOT_BYTES, SLOTS, Arrays, is_available
-from udpservices.transport.peers import NAME_SIZE, PeersByAddress, PeersByName, peer
+from udpservices.transport.mmsg import SEGMENT_SPACE, SLOT_BYTES, SLOTS, SOL_UDP, UDP_GRO
+from udpservices.transport.peers import NAME_SIZE, Peer, PeersByAddress, PeersByName, described, peer, unpack
 from udpservices.transport.sending import Sender
-from udpservices.transport.sockopts import CONTROL_SIZE, answer_control, pack_control
+from udpservices.transport.sockopts import (
+    CONTROL_SIZE,
+    DESTINATION,
+    ControlMessage,
+    answer_control,
+    pack_control,
+    split_control,
+)
 
-#: After so many datagrams that came alone, as many are read by the plain call before the next look for many: a client
-#: that waits for each answer is served cheaper so.
-ALONE = 8
+#: What comes by so few at a time is from clients that wait for answers, and is served cheaper by plain calls: after so
+#: many small batches, as many are read in that way before the next look for more.
+FEW = 4
+SMALL_BATCHES = 8
 
 # Idle arrays, by what they are for: a process needs one of a kind, and one more for a handler that turns the reactor.
-_idle: dict[tuple[int, int], list[Arrays]] = {}
+_idle: dict[tuple[int, ...], list[Arrays]] = {}
 
 # Where plain calls receive; what they read is taken out at once.
 _space = memoryview(bytearray(SLOT_BYTES))
@@ -23,53 +36,141 @@ _space = memoryview(bytearray(SLOT_BYTES))
 class Receiver:
     """What comes into one port."""
 
-    def __init__(self, sock: socket.socket, sender: Sender, with_destination: bool) -> None:
-        """`with_destination`: each datagram comes with the address that it was sent to."""
+    def __init__(
+        self, sock: socket.socket, sender: Sender, with_destination: bool, whole_flows: bool, wanted: frozenset[str]
+    ) -> None:
+        """`with_destination`: an answer is to leave from the address that was asked.
+
+        `whole_flows`: a flow in one piece counts as one datagram in what `receive` is limited to. `wanted` are the
+        fields of `Ancillary` that each datagram's peer is to have.
+        """
         self._socket = sock
         self._sender = sender
-        self._with_destination = with_destination
-        self._kind = (NAME_SIZE[sock.family], CONTROL_SIZE[sock.family] if with_destination else 0)
+        self._wanted = wanted
         self._by_name = PeersByName()
         self._by_address = PeersByAddress()
-        self._together = is_available()
-        self._singles = self._alone = 0
-        self._arrays: Arrays | None = None
+        self._together = mmsg.is_available()
+        self._small = self._plain = 0
+        self._few = 1
+        self._failed: OSError | None = None  # what came behind datagrams
+        self._whole_flows = whole_flows
+        #: Datagrams a slot in the last batch, where that counts.
+        self.flow = 1
+        self._name_size = NAME_SIZE[sock.family]
+        self._control_size = CONTROL_SIZE[sock.family] if with_destination else 0
+        self._destination = DESTINATION[sock.family] if with_destination else None
+        self._set_coalescing(mmsg.is_coalescing(sock))
 
-    def receive(self, limit: int) -> Batch:
-        """At most `limit` datagrams, at least one. Raises OSError, BlockingIOError where there are none."""
-        if self._alone:
-            self._alone -= 1
-            return self._receive_one()
-        if not self._together:
-            return self._receive_one_by_one(limit)
-        idle = _idle.setdefault(self._kind, [])
+    def _set_coalescing(self, coalescing: bool) -> None:
+        self._coalescing = coalescing
+        room = SEGMENT_SPACE if coalescing else 0
+        self._kind = (
+            (self._name_size, 0, room + ancillary.ROOM) if self._wanted else (self._name_size, self._control_size, room)
+        )
+        self._room = sum(self._kind[1:])
+        self._idle = _idle.setdefault(self._kind, [])
+
+    def coalesce(self) -> None:
+        """Have flows come in one piece, where that can be: for good, as `mmsg.coalesce` says."""
+        if self._together and not self._coalescing:
+            self._set_coalescing(mmsg.coalesce(self._socket))
+
+    def receive(self, limit: int) -> Batch | None:
+        """About `limit` datagrams, or nothing where none is there. Raises OSError.
+
+        More than `limit` only where the flows are longer than those of the last time.
+        """
+        if self._plain:
+            self._plain -= 1
+            return self._receive_few()
+        return self._receive_together(limit) if self._together else self._receive_one_by_one(limit)
+
+    def _receive_together(self, limit: int) -> Batch | None:
+        idle = self._idle
         arrays = idle.pop() if idle else Arrays(*self._kind)
+        count = 0
         try:
-            count = arrays.receive(self._socket.fileno(), min(limit, SLOTS))
-        except BaseException:
-            idle.append(arrays)
-            raise
+            count = arrays.receive(self._socket.fileno(), min(max(limit // self.flow, 1), SLOTS))
+        finally:
+            if not count:
+                idle.append(arrays)
+        if not count:
+            return None
+        if self._wanted:
+            return self._describe(arrays, count)
+        batch = Batch.of(arrays, count, self._sender, self._by_name, idle)
         arrays.answer_from_destinations(count)
-        self._singles = self._singles + 1 if count == 1 else 0
-        if self._singles > ALONE and not self._with_destination:
-            self._alone = ALONE
-        return Batch.of(arrays, count, self._sender, self._by_name, idle)
+        if self._coalescing and not self._whole_flows:
+            self.flow = max(len(batch) // count, 1)
+        self._look_for_few(0 if batch.segment_sizes else count)
+        return batch
 
-    def _receive_one(self) -> Batch:
-        length, address = self._socket.recvfrom_into(_space)
-        return Batch(self._sender, [(bytes(_space[:length]), self._by_address[address])])
+    def _look_for_few(self, count: int) -> None:
+        if not 0 < count <= FEW or self._destination:
+            self._small = 0
+            return
+        self._few = max(self._few, count) if self._small else count
+        self._small += 1
+        if self._small > SMALL_BATCHES:
+            self._plain = SMALL_BATCHES
 
-    def _receive_one_by_one(self, limit: int) -> Batch:
-        """Without recvmmsg: as many calls as datagrams."""
-        datagrams: list[Any] = []
-        while len(datagrams) < limit:
-            try:
-                length, control, _, address = self._socket.recvmsg_into([_space], self._kind[1])
-            except OSError:
-                if datagrams:
-                    break
+    @property
+    def reads_plainly(self) -> bool:
+        """Whether the next few come by plain calls, which are worth waiting for in the poller."""
+        return self._plain > 0
+
+    def _describe(self, arrays: Arrays, count: int) -> Batch:
+        """Datagrams whose peers have what the kernel told of them: taken out, and looked at one by one."""
+        payloads = arrays.payloads(arrays.lengths(count))
+        controls = map(split_control, arrays.received_controls(count))
+        addresses = map(unpack, arrays.received_names(count))
+        self._idle.append(arrays)
+        return Batch(self._sender, chain.from_iterable(map(self._split, payloads, controls, addresses)), count)
+
+    def _receive_few(self) -> Batch | None:
+        """As many as came at a time of late."""
+        if self._room:
+            return self._receive_one_by_one(self._few)
+        datagrams = []
+        try:
+            for _ in range(self._few):
+                length, address = self._socket.recvfrom_into(_space)
+                datagrams.append((bytes(_space[:length]), self._by_address[address]))
+        except BlockingIOError:
+            pass
+        return Batch(self._sender, datagrams) if datagrams else None
+
+    def _receive_one_by_one(self, limit: int) -> Batch | None:
+        """As many calls as datagrams, or flows."""
+        failed, self._failed = self._failed, None
+        if failed:
+            raise failed
+        datagrams: list[tuple[bytes, Peer]] = []
+        pieces = 0
+        try:
+            while len(datagrams) < limit:
+                length, control, _, address = self._socket.recvmsg_into([_space], self._room)
+                pieces += 1
+                datagrams += self._split(bytes(_space[:length]), control, address)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            if not datagrams:
                 raise
-            raw = answer_control(pack_control(control[0])) if control else b""
-            sender = peer(address, raw) if raw else self._by_address[address]
-            datagrams.append((bytes(_space[:length]), sender))
-        return Batch(self._sender, datagrams)
+            self._failed = error
+        return Batch(self._sender, datagrams, pieces) if datagrams else None
+
+    def _split(
+        self, data: bytes, control: Iterable[ControlMessage], address: SocketAddress
+    ) -> list[tuple[bytes, Peer]]:
+        messages = list(control)
+        answer, segment = b"", len(data) or 1
+        for message in messages:
+            if message[:2] == (SOL_UDP, UDP_GRO):
+                segment = int.from_bytes(message[2], sys.byteorder)
+            elif message[:2] == self._destination:
+                answer = answer_control(pack_control(message))
+        sender = peer(address, answer) if answer else self._by_address[address]
+        if self._wanted:
+            sender = described(sender, ancillary.read(messages, self._wanted))
+        return [(data[at : at + segment], sender) for at in range(0, len(data) or 1, segment)]

@@ -1,17 +1,23 @@
 """Host names to addresses of both families, through the reactor."""
 
+import errno
+import os
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError  # noqa: A004
 from twisted.internet.interfaces import IResolutionReceiver
 from zope.interface import implementer
 
 from udpservices.transport.addresses import host_and_port
 
+#: Seconds after which no answer will come: the C library asks three servers twice in 30 (resolv.conf(5)).
+LONGEST_LOOKUP = 60.0
+
 
 async def resolve(reactor: Any, host: str) -> list[str]:
     """The addresses of a host, IPv4 and IPv6, in the resolver's order; none where the name is not known.
 
+    Raises OSError when no answer comes: Twisted's resolver never answers where the process has no descriptor to spare.
     `reactor.resolve`, which Twisted's own port uses, knows IPv4 alone.
     """
     try:
@@ -20,7 +26,10 @@ async def resolve(reactor: Any, host: str) -> list[str]:
         return []
     found: Deferred[list[str]] = Deferred()
     reactor.nameResolver.resolveHostName(_Addresses(found), host, transportSemantics="UDP")
-    return await found
+    try:
+        return await found.addTimeout(LONGEST_LOOKUP, reactor)
+    except TimeoutError:
+        raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from None
 
 
 @implementer(IResolutionReceiver)

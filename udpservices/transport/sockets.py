@@ -17,9 +17,6 @@ _log = Logger()
 #: Reading from a socket with one of these is no fault of the network: its descriptor is gone.
 CLOSED = frozenset({errno.EBADF, errno.ENOTSOCK})
 
-#: There is nothing to read, or no room to write, just now.
-WOULD_BLOCK = frozenset({errno.EAGAIN, errno.EWOULDBLOCK})
-
 
 class UnusableDescriptor(ValueError):
     """A descriptor that cannot serve as a UDP port; the text says why."""
@@ -99,6 +96,7 @@ def adopted_socket(descriptor: int) -> socket.socket:
     try:
         _check(sock, descriptor)
         sock.setblocking(False)
+        sockopts.report_nothing(sock)
         if not is_multicast(sock.getsockname()[0]):
             sockopts.forbid_port_theft(sock)
     except BaseException:
@@ -118,6 +116,15 @@ def _check(sock: socket.socket, descriptor: int) -> None:
         raise NotDatagramSocket(f"descriptor {descriptor} is a datagram socket of protocol {sock.proto}, not UDP")
     if not sock.getsockname()[1]:
         raise UnusableDescriptor(f"descriptor {descriptor} is a UDP socket that is not bound to a port")
+
+
+def has_descriptor_to_spare() -> bool:
+    """Whether this process, and its system, can open something now (RLIMIT_NOFILE; fs.file-max)."""
+    try:
+        socket.socket(AF_INET, SOCK_DGRAM).close()
+    except OSError:
+        return False
+    return True
 
 
 def peer_of(sock: socket.socket) -> SocketAddress | None:

@@ -7,8 +7,12 @@ import os
 import socket
 import struct
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
-from socket import AF_INET, AF_INET6, IPPROTO_IP, IPPROTO_IPV6, SOL_SOCKET
+from itertools import islice
+from socket import AF_INET, AF_INET6, CMSG_SPACE, IPPROTO_IP, IPPROTO_IPV6, SOL_SOCKET
+
+from udpservices.transport.addresses import MAPPED_PREFIX
 
 #: One control message: its level, its type and its data (cmsg(3)).
 ControlMessage = tuple[int, int, bytes]
@@ -18,8 +22,23 @@ IP_PKTINFO = 8
 IP_MULTICAST_ALL = 49
 IPV6_MULTICAST_ALL = 29
 
+# asm/socket.h: SO_TIMESTAMP, SO_TIMESTAMPNS, SO_TIMESTAMPING, SO_RXQ_OVFL, SO_WIFI_STATUS, SO_RCVMARK, SO_RCVPRIORITY.
+# linux/in.h: IP_RECVOPTS, IP_RETOPTS, IP_RECVERR, IP_RECVTTL, IP_RECVTOS, IP_PASSSEC, IP_RECVORIGDSTADDR,
+# IP_CHECKSUM, IP_RECVFRAGSIZE. linux/in6.h: IPV6_2292PKTINFO to IPV6_2292HOPLIMIT, IPV6_FLOWINFO, IPV6_RECVERR,
+# IPV6_RECVHOPLIMIT, …HOPOPTS, …RTHDR, …DSTOPTS, …PATHMTU, …TCLASS, …ORIGDSTADDR, …FRAGSIZE.
+_IPV4_REPORTS = (
+    *((SOL_SOCKET, option) for option in (29, 35, 37, 40, 41, 75, 82)),
+    *((IPPROTO_IP, option) for option in (6, 7, 11, 12, 13, 18, 20, 23, 25)),
+)
+_REPORTS = (
+    *_IPV4_REPORTS,  # an IPv6 socket has them for what comes by IPv4
+    *((IPPROTO_IPV6, option) for option in (2, 3, 4, 5, 8, 11, 25, 51, 53, 56, 58, 60, 66, 74, 77)),
+)
+
 _CONTROL_HEADER = struct.Struct("@Nii")  # struct cmsghdr: length, level, type
+_ANY_IPV4 = bytes(4)
 _ANY_IPV6 = bytes(16)
+_BROADCAST = (b"\xff" * 4, b"\x7f\xff\xff\xff")
 
 
 def only_ipv6(sock: socket.socket) -> None:
@@ -105,6 +124,20 @@ def only_joined_groups(sock: socket.socket) -> None:
         sock.setsockopt(level, option, 0)
 
 
+def report_nothing(sock: socket.socket) -> None:
+    """Take back what whoever opened the socket wants to be told with each datagram (systemd.socket(5), Timestamping=).
+
+    It would stand where the destination is looked for; the destination itself stays, which whoever shares the socket
+    may need. A queue of errors that nobody empties (ip(7), IP_RECVERR) goes with it; coalesced datagrams (udp(7),
+    UDP_GRO) do not, since some may wait in the queue already.
+    """
+    if not _LINUX:
+        return
+    for level, option in _REPORTS if sock.family == AF_INET6 else _IPV4_REPORTS:
+        with suppress(OSError):  # an older kernel does not know them all
+            sock.setsockopt(level, option, 0)
+
+
 def report_destination(sock: socket.socket) -> bool:
     """Ask for each datagram's destination address (ip(7), IP_PKTINFO; RFC 3542 section 6.1). Whether it was granted.
 
@@ -120,16 +153,33 @@ def report_destination(sock: socket.socket) -> bool:
     return True
 
 
+#: What tells them, as level and type (linux/in6.h, IPV6_PKTINFO).
+DESTINATION = {AF_INET: (IPPROTO_IP, IP_PKTINFO), AF_INET6: (IPPROTO_IPV6, socket.IPV6_PKTINFO)}
+
 #: The size of the control messages that `report_destination` asks for (cmsg(3)): in_pktinfo's, in6_pktinfo's.
 CONTROL_SIZE = {AF_INET: socket.CMSG_SPACE(12), AF_INET6: socket.CMSG_SPACE(20)}
 
+# How they begin, by that size.
+_DESTINATIONS = {
+    CONTROL_SIZE[AF_INET]: _CONTROL_HEADER.pack(socket.CMSG_LEN(12), IPPROTO_IP, IP_PKTINFO),
+    CONTROL_SIZE[AF_INET6]: _CONTROL_HEADER.pack(socket.CMSG_LEN(20), IPPROTO_IPV6, socket.IPV6_PKTINFO),
+}
+
 
 def parse_control(raw: bytes) -> tuple[ControlMessage, ...]:
-    """A control message as the kernel has it, as `socket.sendmsg` takes it."""
-    if not raw:
-        return ()
-    length, level, kind = _CONTROL_HEADER.unpack_from(raw)
-    return ((level, kind, raw[_CONTROL_HEADER.size : length]),)
+    """A control message as the kernel has it, as `socket.sendmsg` takes it; none where it is not whole."""
+    return tuple(islice(split_control(raw), 1))
+
+
+def split_control(raw: bytes) -> Iterator[ControlMessage]:
+    """Control messages as the kernel has them (cmsg(3)), as `socket.recvmsg` gives them; none from a broken one on."""
+    at = 0
+    while at + _CONTROL_HEADER.size <= len(raw):
+        length, level, kind = _CONTROL_HEADER.unpack_from(raw, at)
+        if not _CONTROL_HEADER.size <= length <= len(raw) - at:
+            return
+        yield level, kind, raw[at + _CONTROL_HEADER.size : at + length]
+        at += CMSG_SPACE(length - _CONTROL_HEADER.size)
 
 
 def pack_control(message: ControlMessage) -> bytes:
@@ -148,12 +198,77 @@ def answer_control(raw: bytes) -> bytes:
     """Turn the destination of a received datagram into the source of its answer.
 
     The interface is forgotten, so that routing decides, except where IPv6 needs it: link-local addresses and groups.
+    What is no destination, whole and alone, becomes one of the same size that leaves the source to the kernel, and
+    nothing where no destination has that size.
     """
     data = _CONTROL_HEADER.size
+    header = _DESTINATIONS.get(len(raw))
+    if header is None:
+        return b""
+    if raw[:data] != header:
+        return header.ljust(len(raw), b"\0")
     if len(raw) == CONTROL_SIZE[AF_INET]:  # int ifindex; in_addr spec_dst, addr
-        return raw[:data] + bytes(4) + raw[data + 4 :]
+        own, asked = raw[data + 4 : data + 8], raw[data + 8 : data + 12]
+        if not any(own) and not _is_many(asked):  # it was queued before the kernel was asked to tell
+            own = asked
+        return raw[:data] + bytes(4) + own + raw[data + 8 :]
     if raw[data] == 0xFF:  # in6_addr addr; unsigned ifindex: a group is nobody's source address
         return raw[:data] + _ANY_IPV6 + raw[data + 16 :]
     if raw[data] == 0xFE and raw[data + 1] & 0xC0 == 0x80:
         return raw
     return raw[: data + 16] + bytes(len(raw) - data - 16)
+
+
+def was_sent_to_many(raw: bytes) -> bool:
+    """Whether a datagram was sent to a group or a broadcast address, by what `answer_control` made of its destination.
+
+    An IPv4 socket tells a subnet's broadcast address too: the kernel would answer from another one. That it cannot say
+    of what was queued before it was asked to; then only the address itself tells.
+    """
+    data = _CONTROL_HEADER.size
+    if len(raw) == CONTROL_SIZE[AF_INET]:
+        own, asked = raw[data + 4 : data + 8], raw[data + 8 : data + 12]
+        return own != asked and (own != _ANY_IPV4 or _is_many(asked))
+    address = raw[data : data + 16]
+    if address[:12] == MAPPED_PREFIX:
+        return _is_many(address[12:])
+    return address in (b"", _ANY_IPV6)
+
+
+def _is_many(address: bytes) -> bool:
+    """Whether an IPv4 address is a group, or a broadcast address on any network."""
+    return 224 <= address[0] <= 239 or address in _BROADCAST
+
+
+# What `_memory` reads (linux/sock_diag.h, SK_MEMINFO_…): 32-bit numbers, of which these two are used here.
+_SO_MEMINFO = 55
+_MEMINFO = struct.Struct("@9I")
+_RECEIVE_ALLOCATED = 0
+_DROPS = 8
+
+# What the kernel spends on a datagram at least, or on a flow in one piece: its struct sk_buff alone has more bytes, and
+# some 500 come to that.
+_LEAST_PER_DATAGRAM = 256
+
+
+def _memory(sock: socket.socket) -> tuple[int, ...]:
+    """What the kernel keeps for a socket; zeros where it does not tell (Linux does, since 4.12)."""
+    raw = b""
+    if _LINUX:
+        with suppress(OSError):
+            raw = sock.getsockopt(SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
+    return _MEMINFO.unpack(raw.ljust(_MEMINFO.size, b"\0"))
+
+
+def queued_at_most(sock: socket.socket) -> int:
+    """No more datagrams, or flows in one piece, than these wait in the receive queue; there may be far fewer."""
+    return -(-_memory(sock)[_RECEIVE_ALLOCATED] // _LEAST_PER_DATAGRAM)
+
+
+def dropped_by_kernel(sock: socket.socket) -> int:
+    """How many datagrams the kernel dropped at this socket since it was opened.
+
+    For want of room in the receive buffer, by the socket's filter, or because of a wrong checksum: they share one
+    counter of 32 bits.
+    """
+    return _memory(sock)[_DROPS]

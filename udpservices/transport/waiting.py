@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 
+from udpservices.transport.mmsg import WOULD_BLOCK
 from udpservices.transport.peers import Peer
-from udpservices.transport.sockets import WOULD_BLOCK
 
 if TYPE_CHECKING:
     from udpservices.transport.port import DatagramPort
