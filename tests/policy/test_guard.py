@@ -1,0 +1,501 @@
+"""The guard on loopback, where every address of 127.0.0.0/8 is a source: in the kernel, and in Python."""
+
+import errno
+import os
+import select
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.logger import LogEvent
+
+from tests.conftest import Turning
+from tests.support import logged, need_root, text, udp_socket
+from tests.transport.peers import Echoing, Recorder
+from tests.transport.test_flows import send_flow
+from udpservices import DatagramReactor
+from udpservices.policy import loops
+from udpservices.policy.access import AccessList, Network
+from udpservices.policy.guard import ONE_IN, QUIET, Guard, GuardRules
+from udpservices.policy.loops import NO_LOOP_RULES, LoopRules, OpenPorts, OwnAddresses, open_ports
+from udpservices.policy.refusals import LOG_INTERVAL
+from udpservices.services.echo import Echo
+from udpservices.transport import filters, mmsg
+from udpservices.transport.port import DatagramPort
+from udpservices.transport.sockopts import dropped_by_kernel
+
+HERE = "127.0.0.1"
+
+needs_filters = pytest.mark.skipif(not filters.is_available(), reason="this system has no socket filters")
+
+
+@pytest.fixture(params=["kernel", "Python"])
+def decides(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Who refuses."""
+    if request.param == "Python":
+        monkeypatch.setenv("UDPSERVICES_NO_FILTERS", "1")
+    elif not filters.is_available():
+        pytest.skip("this system has no socket filters")
+    return str(request.param)
+
+
+class Guarded:
+    """Ports in this process with a guard, and clients."""
+
+    def __init__(self, turning: Turning, stack: ExitStack) -> None:
+        self.turning = turning
+        self._stack = stack
+        self._good = self.client("127.0.0.77")
+
+    def client(self, host: str = HERE, port: int = 0) -> socket.socket:
+        return self._stack.enter_context(udp_socket(host, port))
+
+    def port(
+        self,
+        rules: GuardRules | None = None,
+        protocol: Any = None,
+        host: str = HERE,
+        number: int = 0,
+        clock: Any = None,
+    ) -> DatagramPort:
+        reactor = DatagramReactor(self.turning.reactor)
+        port = reactor.listenUDP(number, Echo() if protocol is None else protocol, interface=host)
+        rules = rules or GuardRules()
+        if clock is None:
+            port.policies = [rules.policy(port)]
+        else:
+            port.policies = [Guard(rules.loops, rules.access, port, clock)]
+        self._stack.callback(self.stop, port)
+        return port
+
+    def stop(self, port: DatagramPort) -> None:
+        if port.connected:
+            port.stopListening()
+            self.turning.until(lambda: not port.connected)
+
+    def settled(self, port: DatagramPort) -> None:
+        """Everything sent before this was handled: who may ask has been answered."""
+        self._good.sendto(b"are you there?", (HERE, port.getHost().port))
+        self.turning.until(lambda: select.select([self._good], [], [], 0)[0], "the answer to a good client")
+        self._good.recv(100)
+
+    def answers(self, port: DatagramPort, client: socket.socket, payload: bytes = b"hello") -> bool:
+        """Whether a client gets what it sends back."""
+        host = client.getsockname()[0]
+        client.sendto(payload, ("::1" if ":" in host else HERE, port.getHost().port))
+        self.settled(port)
+        answered = bool(select.select([client], [], [], 0)[0])
+        assert not answered or client.recv(100) == payload
+        return answered
+
+
+@pytest.fixture
+def guarded(epoll: Turning) -> Iterator[Guarded]:
+    with ExitStack() as stack:
+        yield Guarded(epoll, stack)
+    assert not open_ports.numbers
+
+
+def access(allow: str = "", deny: str = "") -> GuardRules:
+    allowed: list[Network] = [ip_network(word) for word in allow.split()]
+    denied: list[Network] = [ip_network(word) for word in deny.split()]
+    return GuardRules(access=AccessList(allowed, denied))
+
+
+class TestAccess:
+    def test_a_denied_network(self, guarded: Guarded, decides: str) -> None:
+        port = guarded.port(access(deny="127.0.1.0/24"))
+        assert not guarded.answers(port, guarded.client("127.0.1.9"))
+        assert guarded.answers(port, guarded.client("127.0.2.9"))
+        assert port.counters.refused == {"denied": 1}
+
+    def test_the_rest_of_an_allowed_network(self, guarded: Guarded, decides: str) -> None:
+        port = guarded.port(access(allow="127.0.0.0/24"))
+        assert not guarded.answers(port, guarded.client("127.0.1.9"))
+        assert port.counters.refused == {"not-allowed": 1}
+
+    def test_ipv6(self, guarded: Guarded, decides: str) -> None:
+        port = guarded.port(access(deny="::1"), host="::1")
+        guarded.client("::1").sendto(b"hello", ("::1", port.getHost().port))
+        guarded.turning.until(lambda: port.counters.refused == {"denied": 1})
+        assert port.counters.sent == 0
+
+    def test_ipv4_on_a_socket_of_both_families(self, guarded: Guarded, decides: str) -> None:
+        """What systemd hands over by default: IPv4 sources follow the IPv4 rules."""
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            sock.bind(("::", 0))
+            port = DatagramReactor(guarded.turning.reactor).adoptDatagramPort(sock.fileno(), sock.family, Echo())
+        port.policies = [access(deny="127.0.1.0/24 ::fffe:0:0/95").policy(port)]
+        try:
+            assert not guarded.answers(port, guarded.client("127.0.1.9"))
+            assert guarded.answers(port, guarded.client("127.0.2.9"))
+            assert guarded.answers(port, guarded.client("::1"))
+        finally:
+            guarded.stop(port)
+
+    @pytest.mark.parametrize("count", [1000, 5000])
+    def test_many_networks(self, guarded: Guarded, decides: str, count: int) -> None:
+        """A thousand in the kernel, more than it takes in Python, and a line says so."""
+        deny = " ".join(f"127.{number % 256}.{number // 256}.16/30" for number in range(1, count + 1))
+        with logged() as events:
+            port = guarded.port(access(deny=deny))
+        told = [text(event) for event in events if "too many networks for the kernel" in text(event)]
+        assert len(told) == (decides == "kernel" and count == 5000)
+        assert not guarded.answers(port, guarded.client("127.200.1.18"))
+        assert guarded.answers(port, guarded.client("127.200.1.20"))
+
+    @needs_filters
+    def test_more_than_fits_twice(self, guarded: Guarded) -> None:
+        """Nearly 4,096 instructions cannot be replaced at once: for a moment Python decides alone."""
+        deny = " ".join(f"127.{number % 256}.{number // 256}.16/30" for number in range(1, 1951))
+        port = guarded.port(access(deny=deny))
+        bad = guarded.client("127.200.1.18")
+        for _ in range(5):
+            assert not guarded.answers(port, bad)
+        assert guarded.answers(port, guarded.client("127.200.1.20"))
+        assert dropped_by_kernel(port.socket) >= 2
+
+
+class TestLoops:
+    @pytest.mark.parametrize("number", [7, 13, 17, 19, 37])
+    def test_other_reflectors(self, guarded: Guarded, decides: str, number: int) -> None:
+        need_root()
+        client = guarded.client("127.0.0.9", number)
+        assert not guarded.answers(guarded.port(), client)
+        assert guarded.answers(guarded.port(GuardRules(LoopRules(source_ports=False))), client)
+
+    def test_port_53_is_a_client_s(self, guarded: Guarded, decides: str) -> None:
+        """Tools send from there."""
+        need_root()
+        assert guarded.answers(guarded.port(), guarded.client("127.0.0.9", 53))
+
+    def test_the_same_port_number(self, guarded: Guarded, decides: str) -> None:
+        port = guarded.port()
+        client = guarded.client("127.0.0.9", port.getHost().port)
+        assert not guarded.answers(port, client)
+        assert port.counters.refused == {"equal-port": 1}
+        guarded.stop(port)
+        rules = GuardRules(LoopRules(equal_ports=False, own_ports=False))
+        assert guarded.answers(guarded.port(rules, number=client.getsockname()[1]), client)
+
+    def test_the_same_port_number_of_others(self, guarded: Guarded, decides: str) -> None:
+        """mDNS, SIP, DHT and others speak port to equal port: none of them is a reflector."""
+        port = guarded.port(protocol=Echoing())
+        assert guarded.answers(port, guarded.client("127.0.0.9", port.getHost().port))
+
+    def test_other_ports_of_this_process(self, guarded: Guarded, decides: str) -> None:
+        """Opened later, and closed again."""
+        first = guarded.port()
+        assert guarded.answers(first, client := guarded.client())
+        second = guarded.port(protocol=Recorder(), host="127.0.0.5")
+        other = guarded.client("127.0.0.9", second.getHost().port)
+        assert not guarded.answers(first, other)
+        guarded.turning.turn(3)
+        assert not guarded.answers(first, other)
+        assert first.counters.refused == {"own-port": 2}
+        assert guarded.answers(first, client)
+        guarded.stop(second)
+        guarded.turning.turn(3)
+        assert guarded.answers(first, other)
+
+    def test_one_opens_that_is_refused_anyway_and_another_closes(self, guarded: Guarded, decides: str) -> None:
+        """The closed one is forgotten."""
+        first = guarded.port()
+        second = guarded.port(protocol=Recorder(), host="127.0.0.5")
+        guarded.turning.turn(3)
+        other = guarded.client("127.0.0.9", second.getHost().port)
+        assert not guarded.answers(first, other)
+
+        def ignore() -> None:
+            pass
+
+        open_ports.add(37, ignore)
+        try:
+            guarded.stop(second)
+            guarded.turning.turn(3)
+            assert guarded.answers(first, other)
+        finally:
+            open_ports.remove(37, ignore)
+
+    def test_other_ports_of_this_process_may_be_allowed(self, guarded: Guarded, decides: str) -> None:
+        first = guarded.port(GuardRules(LoopRules(own_ports=False)))
+        second = guarded.port(host="127.0.0.5")
+        assert guarded.answers(first, guarded.client("127.0.0.9", second.getHost().port))
+
+    def test_no_loop_guard(self, guarded: Guarded, decides: str) -> None:
+        port = guarded.port(GuardRules(NO_LOOP_RULES))
+        assert guarded.answers(port, guarded.client("127.0.0.9", port.getHost().port))
+
+    def test_two_reflectors_cannot_be_set_against_each_other(self, guarded: Guarded, decides: str) -> None:
+        """One datagram with the source of the other would do: here the other one sends it itself."""
+        one, two = guarded.port(), guarded.port()
+        two.write(b"for ever", (HERE, one.getHost().port))
+        guarded.settled(one)
+        guarded.settled(two)
+        assert (one.counters.refused, two.counters.received) == ({"own-port": 1}, 1)
+
+    @pytest.mark.parametrize("destination", ["239.255.1.2", "127.255.255.255"])
+    def test_sent_to_many_over_loopback(self, guarded: Guarded, decides: str, destination: str) -> None:
+        """Its type is that of what is sent to this host alone."""
+        port = guarded.port(host="0.0.0.0")
+        port.joinGroup("239.255.1.2", "lo")
+        client = guarded.client()
+        client.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(HERE))
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        client.sendto(b"hello", (destination, port.getHost().port))
+        guarded.turning.until(lambda: port.counters.refused == {"to-many": 1})
+        assert guarded.answers(port, client)
+
+    def test_a_socket_that_is_bound_to_a_group(self, guarded: Guarded, decides: str) -> None:
+        port = guarded.port(host="239.255.1.3")
+        port.joinGroup("239.255.1.3", "lo")
+        client = guarded.client()
+        client.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(HERE))
+        client.sendto(b"hello", ("239.255.1.3", port.getHost().port))
+        guarded.turning.until(lambda: port.counters.refused == {"to-many": 1})
+
+    def test_broadcast_may_be_allowed(self, guarded: Guarded, decides: str) -> None:
+        port = guarded.port(GuardRules(LoopRules(to_many=False)), host="0.0.0.0")
+        client = guarded.client()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        client.sendto(b"hello", ("127.255.255.255", port.getHost().port))
+        guarded.turning.until(lambda: select.select([client], [], [], 0)[0])
+
+
+def test_addresses_cannot_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With no descriptor to spare: those hold that were known, and while none are, a source may be one of them."""
+    clock, known = Clock(), socket.inet_aton("192.0.2.1")
+    works = True
+
+    def look() -> frozenset[bytes]:
+        if not works:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return frozenset([known])
+
+    monkeypatch.setattr(loops, "own_addresses", look)
+    addresses = OwnAddresses(clock)
+    assert known in addresses
+    works = False
+    clock.advance(10)
+    assert known in addresses
+    other = socket.inet_aton("192.0.2.2")
+    assert other not in addresses
+    assert other in OwnAddresses(clock)
+
+
+def test_open_ports() -> None:
+    """Who opens one hears of others' alone, once each."""
+    ports = OpenPorts()
+    heard: list[str] = []
+    one, two = (lambda: heard.append("one")), (lambda: heard.append("two"))
+    ports.add(1, one)
+    ports.add(2, two)
+    ports.add(1, two)
+    assert (heard, set(ports.numbers)) == (["one"], {1, 2})
+    ports.remove(1, two)
+    assert (heard, set(ports.numbers)) == (["one"], {1, 2})
+    ports.remove(1, one)
+    assert (heard, set(ports.numbers)) == (["one", "two"], {2})
+    ports.remove(2, two)
+    assert not ports.numbers
+
+
+class Sampled:
+    """A port that refuses one client, and a clock."""
+
+    def __init__(self, guarded: Guarded) -> None:
+        self.clock = Clock()
+        self._guarded = guarded
+        self.port = guarded.port(access(deny="127.0.1.0/24"), clock=self.clock)
+        self.bad = guarded.client("127.0.1.9")
+
+    def flood(self, count: int) -> None:
+        for _ in range(count):
+            self.bad.sendto(b"let me in", (HERE, self.port.getHost().port))
+        self._guarded.settled(self.port)
+
+    @property
+    def seen(self) -> int:
+        return self.port.counters.refused["denied"]
+
+
+@pytest.fixture
+def sampled(guarded: Guarded) -> Sampled:
+    return Sampled(guarded)
+
+
+def lines(events: list[LogEvent]) -> list[str]:
+    return [text(event) for event in events if "refused" in text(event)]
+
+
+@needs_filters
+class TestSamples:
+    def test_the_first_one_then_a_few(self, sampled: Sampled) -> None:
+        """As estimates have it: 40 of 40,960, give or take five standard deviations."""
+        sampled.flood(1)
+        assert (sampled.seen, sampled.port.counters.filtered) == (1, 0)
+        for _ in range(4096):
+            sampled.flood(10)
+        assert 8 < sampled.seen - 1 < 73
+        assert sampled.port.counters.filtered == (sampled.seen - 1) * (ONE_IN - 1)
+        assert dropped_by_kernel(sampled.port.socket) == 40_960 - (sampled.seen - 1)
+        assert sampled.port.counters.received == sampled.seen + 4097, "the rest never left the kernel"
+
+    def test_what_was_queued_before_sampling_counts_once(self, sampled: Sampled) -> None:
+        sampled.flood(50)
+        assert (sampled.seen, sampled.port.counters.filtered) == (50, 0)
+
+    def test_the_first_one_after_a_quiet_time(self, sampled: Sampled) -> None:
+        sampled.flood(1)
+        for _ in range(3):
+            sampled.clock.advance(QUIET)
+            before = sampled.seen
+            sampled.flood(1)
+            assert sampled.seen == before + 1
+
+    def test_not_while_refusals_go_on(self, sampled: Sampled) -> None:
+        sampled.flood(1)
+        sampled.clock.advance(QUIET / 2)
+        before = sampled.seen
+        while sampled.seen == before:
+            sampled.flood(100)
+        sampled.clock.advance(QUIET / 2)
+        before = sampled.seen
+        sampled.flood(50)
+        assert sampled.seen - before < 10, "all of them came"
+        assert len(sampled.clock.getDelayedCalls()) == 1
+
+    def test_empty_datagrams_of_who_may_ask(self, guarded: Guarded, sampled: Sampled) -> None:
+        """They are looked at, and taken."""
+        sampled.flood(1)
+        assert guarded.answers(sampled.port, guarded.client(), b"")
+        assert sampled.port.counters.refused == {"denied": 1}
+
+    def test_one_line_a_minute(self, sampled: Sampled) -> None:
+        where = f"{HERE}:{sampled.port.getHost().port}"
+        who = f"127.0.1.9:{sampled.bad.getsockname()[1]}"
+        with logged() as events:
+            sampled.flood(1)
+            assert lines(events) == [f"{where} refused {who} (in a network to be refused; --deny)"]
+            sampled.clock.advance(LOG_INTERVAL / 2)
+            while sampled.seen < 4:
+                sampled.flood(100)
+            assert len(lines(events)) == 1
+            sampled.clock.advance(LOG_INTERVAL / 2 + 1)
+            before = sampled.seen
+            while sampled.seen == before:
+                sampled.flood(100)
+        again = lines(events)[1]
+        assert again.startswith(f"{where} refused {who} (in a network to be refused; --deny), and about ")
+        assert again.endswith(" more so in 61 s")
+
+    def test_the_rest_is_told_in_the_end(self, guarded: Guarded, sampled: Sampled) -> None:
+        sampled.flood(3)
+        sampled.clock.advance(5)
+        with logged() as events:
+            guarded.stop(sampled.port)
+        where = lines(events)[0].partition(" ")[0]
+        assert lines(events) == [f"{where} refused about 2 more in 5 s (in a network to be refused; --deny)"]
+        assert not sampled.clock.getDelayedCalls()
+
+
+class TestSockets:
+    def test_what_was_queued_before_the_filter(self, guarded: Guarded, decides: str) -> None:
+        """A socket is bound long before it is read."""
+        with udp_socket() as sock:
+            bad, good = guarded.client("127.0.1.9"), guarded.client()
+            for _ in range(3):
+                bad.sendto(b"early", sock.getsockname())
+                good.sendto(b"early", sock.getsockname())
+            port = DatagramReactor(guarded.turning.reactor).adoptDatagramPort(sock.fileno(), sock.family, Echo())
+            port.policies = [access(deny="127.0.1.0/24").policy(port)]
+        try:
+            guarded.settled(port)
+            assert (port.counters.refused, port.counters.sent) == ({"denied": 3}, 4)
+        finally:
+            guarded.stop(port)
+
+    def test_flows_that_were_queued_before_the_filter(self, guarded: Guarded, decides: str) -> None:
+        """Each is one piece in the queue, and many datagrams."""
+        with udp_socket() as sock:
+            if not mmsg.coalesce(sock):
+                pytest.skip("nothing is coalesced in this mode")
+            bad = guarded.client("127.0.1.9")
+            for _ in range(200):
+                send_flow(bad, [b"x"] * 60, sock.getsockname())
+            protocol = Recorder()
+            port = DatagramReactor(guarded.turning.reactor).adoptDatagramPort(sock.fileno(), sock.family, protocol)
+            port.policies = [access(deny="127.0.1.0/24").policy(port)]
+        try:
+            guarded.turning.until(lambda: port.counters.received == 12_000)
+            assert (port.counters.refused, protocol.received) == ({"denied": 12_000}, [])
+        finally:
+            guarded.stop(port)
+
+    @pytest.mark.parametrize("interface", ["0.0.0.0", "::", "both"])
+    def test_what_woke_a_service_on_all_addresses(self, guarded: Guarded, decides: str, interface: str) -> None:
+        """It was queued before the kernel was asked for destinations: it was sent to nobody else all the same."""
+        family = socket.AF_INET if interface == "0.0.0.0" else socket.AF_INET6
+        here = "::1" if interface == "::" else HERE
+        client = guarded.client(here)
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, interface == "::")
+            sock.bind(("0.0.0.0" if interface == "0.0.0.0" else "::", 0))
+            client.sendto(b"wake up", (here, sock.getsockname()[1]))
+            if interface == "0.0.0.0":
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+                client.sendto(b"all of you", ("127.255.255.255", sock.getsockname()[1]))
+            port = DatagramReactor(guarded.turning.reactor).adoptDatagramPort(sock.fileno(), family, Echo())
+        port.policies = [GuardRules().policy(port)]
+        try:
+            guarded.turning.until(lambda: port.counters.received == 1 + (interface == "0.0.0.0"))
+            assert client.recv(100) == b"wake up"
+            assert port.counters.refused == ({"to-many": 1} if interface == "0.0.0.0" else {})
+        finally:
+            guarded.stop(port)
+
+    def test_a_socket_that_lives_on_is_as_it_was(self, guarded: Guarded) -> None:
+        """In systemd, or in a parent."""
+        with udp_socket() as sock:
+            port = DatagramReactor(guarded.turning.reactor).adoptDatagramPort(sock.fileno(), sock.family, Echo())
+            port.policies = [access(deny="127.0.1.0/24").policy(port)]
+            guarded.stop(port)
+            guarded.client("127.0.1.9").sendto(b"hello", sock.getsockname())
+            assert sock.recv(100) == b"hello"
+
+    @needs_filters
+    def test_a_filter_that_a_crash_left(self, guarded: Guarded) -> None:
+        with udp_socket() as sock:
+            filters.attach(sock, filters.assemble([filters.end(filters.DROP)]))
+            port = DatagramReactor(guarded.turning.reactor).adoptDatagramPort(sock.fileno(), sock.family, Echo())
+            port.policies = [GuardRules(NO_LOOP_RULES).policy(port)]
+            try:
+                assert guarded.answers(port, guarded.client())
+            finally:
+                guarded.stop(port)
+
+    @needs_filters
+    def test_a_filter_that_cannot_be_changed(self, guarded: Guarded) -> None:
+        """Python does it then."""
+        with udp_socket() as sock, logged() as events:
+            filters.attach(sock, filters.assemble([filters.end(filters.KEEP)]))
+            sock.setsockopt(socket.SOL_SOCKET, 44, 1)  # SO_LOCK_FILTER
+            port = DatagramReactor(guarded.turning.reactor).adoptDatagramPort(sock.fileno(), sock.family, Echo())
+            port.policies = [access(deny="127.0.1.0/24").policy(port)]
+        try:
+            assert any("the kernel takes no filter: Operation not permitted" in text(event) for event in events)
+            assert not guarded.answers(port, guarded.client("127.0.1.9"))
+            assert guarded.answers(port, guarded.client("127.0.2.9"))
+        finally:
+            guarded.stop(port)
+
+    def test_a_service_without_rules_costs_nothing_in_the_kernel(self, guarded: Guarded) -> None:
+        port = guarded.port(GuardRules(NO_LOOP_RULES))
+        assert not port.socket.getsockopt(socket.SOL_SOCKET, 26), "SO_GET_FILTER"
+        assert guarded.answers(port, guarded.client())

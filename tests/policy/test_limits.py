@@ -1,0 +1,544 @@
+"""The rate limit: who passes, when nobody is looked at, and what is said; with a clock that is turned by hand."""
+
+import re
+import tracemalloc
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from random import Random
+from typing import Any, Self
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from twisted.internet.protocol import DatagramProtocol
+from twisted.internet.testing import MemoryReactorClock
+
+from tests.services.commands import maker, parsed, refused
+from tests.support import logged, text
+from udpservices import DatagramReactor
+from udpservices.policy.limits import BUCKETS, DEFAULT_RATE, LOG_INTERVAL, RateLimit, RateLimiter
+from udpservices.policy.prefixes import PrefixLengths
+from udpservices.services.echo import Echo
+from udpservices.transport.batch import Batch
+from udpservices.transport.peers import Peer, pack, peer
+from udpservices.transport.port import DatagramPort
+
+
+class Reflector(DatagramProtocol):
+    noisy = False
+    reflector = True
+
+
+class Service(DatagramProtocol):
+    noisy = False
+
+
+class Unseen:
+    """A batch that nobody may look into."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+
+class Names(Unseen):
+    """A batch of which only its names may be asked."""
+
+    def __init__(self, names: Sequence[bytes]) -> None:
+        super().__init__(len(names))
+        self.names = names
+
+    def keep(self, indices: Iterable[int]) -> None:
+        pass
+
+
+class Limited:
+    """A real port with a limit, on a reactor whose time is turned by hand."""
+
+    def __init__(
+        self,
+        rate: int | None,
+        burst: int | None = None,
+        *,
+        protocol: type[DatagramProtocol] = Service,
+        interface: str = "127.0.0.1",
+        random: Callable[[], float] | None = None,
+        **more: Any,
+    ) -> None:
+        self.reactor = MemoryReactorClock()
+        self.port = DatagramReactor(self.reactor).listenUDP(0, protocol(), interface=interface)
+        limit = RateLimit(rate, burst, **more)
+        self.limiter: RateLimiter | None = limit.policy(self.port)
+        if random and rate:
+            self.limiter = RateLimiter(limit, self.port, rate, random=random)
+        self.port.policies = [self.limiter] if self.limiter else []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *ignored: object) -> None:
+        self.port.stopListening()
+        self.reactor.advance(0)
+        assert not self.reactor.getDelayedCalls()
+
+    def send(self, *hosts: str) -> list[str]:
+        """Who of these passes, when a datagram of each arrives in one batch."""
+        return [host for host, _ in self.pass_on([_peer(host) for host in hosts])]
+
+    def pass_on(self, peers: Iterable[Peer]) -> list[Peer]:
+        batch = Batch(self.port.sender, [(b"", sender) for sender in peers])
+        for policy in self.port.policies:
+            policy(batch)
+        return list(batch.peers)
+
+    def count(self, host: str, count: int) -> int:
+        """How many of so many datagrams pass, that come at once, as a port reads them."""
+        sender = _peer(host)
+        sizes = [64] * (count // 64) + [count % 64]
+        return sum(len(self.pass_on([sender] * size)) for size in sizes)
+
+    def advance(self, seconds: float) -> None:
+        self.reactor.advance(seconds)
+
+    def jump(self, seconds: float) -> None:
+        """The clock is set, as by an operator."""
+        self.reactor.rightNow += seconds
+
+    @property
+    def refused(self) -> int:
+        return self.port.counters.refused["rate"]
+
+    def strangers(self) -> Iterator[str]:
+        """Addresses of prefixes of which none shares its bucket with another."""
+        assert self.limiter
+        taken = set()
+        for number in range(BUCKETS):
+            host = f"10.{number >> 8}.{number & 255}.1"
+            (place,) = self.limiter._hash.places([pack((host, 5000))])
+            if place not in taken:
+                taken.add(place)
+                yield host
+
+
+def _peer(host: str) -> Peer:
+    return peer((host, 5000, 0, 0) if ":" in host else (host, 5000))
+
+
+HOST = "192.0.2.1"
+NEIGHBOUR = "192.0.2.200"
+
+
+class TestBound:
+    """Nobody passes more than two buckets hold and get."""
+
+    @settings(deadline=None)
+    @given(
+        rate=st.integers(1, 50),
+        burst=st.integers(1, 50),
+        steps=st.lists(
+            st.tuples(
+                st.sampled_from([0.0, 0.001, 0.01, 0.1, 0.5, 1.0, 2.0, 30.0]),
+                st.lists(st.tuples(st.integers(0, 2), st.integers(1, 64)), min_size=1, max_size=3),
+            ),
+            max_size=40,
+        ),
+        seed=st.integers(),
+    )
+    @example(rate=1, burst=1, steps=[(0.0, [(0, 1)])] * 5, seed=0)
+    @example(rate=10, burst=50, steps=[(0.0, [(0, 25)]), (0.0, [(0, 64)]), (5.0, [(0, 64)])] * 8, seed=0)
+    @example(
+        rate=30,
+        burst=14,
+        steps=[
+            (0.0, [(0, 1), (0, 27), (1, 28)]),
+            (0.5, [(0, 1), (0, 26)]),
+            (0.01, [(0, 1)]),
+            (0.01, [(0, 1)]),
+            (0.01, [(0, 1)]),
+            (0.5, [(0, 29), (1, 30)]),
+            (0.5, [(0, 1), (0, 17), (2, 30)]),
+            (0.1, [(0, 1)]),
+            (0.01, [(2, 7)]),
+        ],
+        seed=0,
+    )
+    def test_in_any_window(
+        self, rate: int, burst: int, steps: list[tuple[float, list[tuple[int, int]]]], seed: int
+    ) -> None:
+        passed: dict[str, list[tuple[float, int]]] = defaultdict(list)
+        with Limited(rate, burst, random=Random(seed).random) as limited:
+            for seconds, arrivals in steps:
+                limited.advance(seconds)
+                senders = [f"10.0.{number}.1" for number, count in arrivals for _ in range(count)]
+                through = limited.send(*senders)
+                for host in set(through):
+                    passed[host].append((limited.reactor.seconds(), through.count(host)))
+        for events in passed.values():
+            for first, (begin, _) in enumerate(events):
+                total = 0
+                for end, count in events[first:]:
+                    total += count
+                    assert total <= 2 * (rate * (end - begin) + burst) + 2.001
+
+    @pytest.mark.parametrize("burst", [1, 2, 3, 64, 100, 1000])
+    def test_two_bursts_at_once(self, burst: int) -> None:
+        """Also where the first of it came while nobody was looked at."""
+        with Limited(100, burst, random=Random(burst).random) as limited:
+            assert burst <= limited.count(HOST, 5000) <= 2 * burst + 2
+
+    def test_one_who_keeps_to_the_rate_passes_whole(self) -> None:
+        """Even if he sends a burst at first."""
+        with Limited(100, 50) as limited:
+            assert limited.count(HOST, 50) == 50
+            for _ in range(1000):
+                limited.advance(0.01)
+                assert limited.send(HOST) == [HOST]
+            assert not limited.refused
+
+    def test_twice_the_rate_in_the_long_run(self) -> None:
+        """Both buckets are filled as fast."""
+        with Limited(100) as limited:
+            limited.count(HOST, 5000)
+            passed = 0
+            for _ in range(100):
+                limited.advance(0.1)
+                passed += limited.count(HOST, 100)
+            assert 1980 <= passed <= 2002
+
+    def test_what_is_refused_is_counted(self) -> None:
+        with Limited(10) as limited:
+            passed = limited.count(HOST, 500)
+            assert limited.refused == limited.port.counters.dropped == 500 - passed
+
+    def test_order_is_kept(self) -> None:
+        with Limited(10) as limited:
+            stranger, flood, *_ = limited.strangers()
+            limited.count(flood, 100)
+            batch = Batch(limited.port.sender, [(b"1", _peer(stranger)), (b"2", _peer(flood)), (b"3", _peer(stranger))])
+            limited.port.policies[0](batch)
+            assert list(batch.payloads) == [b"1", b"3"]
+
+
+class TestWhoShares:
+    def test_a_prefix_shares_one_bucket(self) -> None:
+        with Limited(10) as limited:
+            limited.count(HOST, 100)
+            assert limited.send(NEIGHBOUR) == []
+
+    def test_prefixes_are_as_long_as_told(self) -> None:
+        with Limited(10, prefixes=PrefixLengths(ipv4=32)) as limited:
+            limited.count(HOST, 100)
+            assert limited.send(NEIGHBOUR) == [NEIGHBOUR]
+
+    def test_ipv6(self) -> None:
+        with Limited(10, interface="::1") as limited:
+            limited.count("2001:db8::1", 100)
+            assert limited.send("2001:db8:0:ff::9") == []
+            assert limited.send("2001:db8:0:100::9", "::ffff:192.0.2.1") == ["2001:db8:0:100::9", "::ffff:192.0.2.1"]
+
+    @settings(deadline=None)
+    @given(data=st.data())
+    def test_others_are_not_affected(self, data: st.DataObject) -> None:
+        """Whatever the flood looks like, who keeps to nine tenths of the rate passes whole."""
+        rate = 100
+        with Limited(rate) as limited:
+            honest, *flood = (host for host, _ in zip(limited.strangers(), range(4), strict=False))
+            for _ in range(data.draw(st.integers(0, 60))):
+                limited.advance(1 / 90)
+                sizes = data.draw(st.lists(st.integers(0, 90), min_size=3, max_size=3))
+                senders = [host for host, size in zip(flood, sizes, strict=True) for _ in range(size)]
+                senders.insert(data.draw(st.integers(0, len(senders))), honest)
+                assert limited.send(*senders).count(honest) == 1
+
+
+class TestFairness:
+    """A forger cannot silence a real client in the prefix that it forges."""
+
+    def test_who_takes_each_token_of_the_first_bucket_takes_nobody_s_second(self) -> None:
+        """As fast as the rate, and always a moment before the client."""
+        with Limited(100, 10, random=Random(1).random) as limited:
+            limited.count(HOST, 100)
+            answered = 0
+            for number in range(1000):
+                limited.advance(0.0099)
+                limited.send(HOST)
+                limited.advance(0.0001)
+                answered += len(limited.send(NEIGHBOUR)) if number % 10 == 0 else 0
+            assert answered >= 90
+
+    @pytest.mark.parametrize("times", [10, 1000])
+    def test_a_client_has_its_share(self, times: int) -> None:
+        """Of arrivals that are so many times the rate, evenly spaced, each twentieth is the client's."""
+        rate, seconds = 10, 20_000 // times
+        chance = Random(2)
+        with Limited(rate, 1, random=Random(3).random) as limited:
+            answered, sent = {HOST: 0, NEIGHBOUR: 0}, {HOST: 0, NEIGHBOUR: 0}
+            for _ in range(rate * times * seconds):
+                limited.advance(1 / (rate * times))
+                host = NEIGHBOUR if chance.random() < 0.05 else HOST
+                sent[host] += 1
+                for each in limited.send(host):
+                    answered[each] += 1
+            share = answered[NEIGHBOUR] / sum(answered.values())
+            assert sum(answered.values()) > 1.5 * rate * seconds
+            assert 0.02 < share < 0.10
+
+    def test_tokens_of_the_second_bucket_have_no_rhythm(self) -> None:
+        """A sender could fall into one."""
+        with Limited(10, 1, random=Random(4).random) as limited:
+            moments = []
+            for step in range(20_000):
+                limited.advance(0.001)
+                if limited.send(HOST):
+                    moments.append(step % 100)
+            assert len(set(moments)) > 50
+
+
+class TestLookingAway:
+    """While the port as a whole receives no more than one prefix may, no datagram is looked at."""
+
+    @pytest.mark.parametrize("size", [1, 10, 64])
+    @pytest.mark.parametrize("every", [0.99, 30.0, 3600.0])
+    def test_below_the_rate(self, size: int, every: float) -> None:
+        """For any time, however slowly it comes."""
+        with Limited(1000) as limited:
+            assert limited.limiter
+            for _ in range(200_000 // size // 20):
+                limited.advance(size / 1000 / 0.99 if every < 1 else every)
+                limited.limiter(Unseen(size))  # type: ignore[arg-type]
+
+    def test_in_batches_of_any_size(self) -> None:
+        with Limited(1000) as limited:
+            assert limited.limiter
+            for number in range(1000):
+                limited.advance(60.0)
+                limited.limiter(Unseen(1 + number * 37 % 64))  # type: ignore[arg-type]
+
+    def test_half_a_burst_at_once(self) -> None:
+        with Limited(1000, 640) as limited:
+            assert limited.limiter
+            for _ in range(5):
+                limited.limiter(Unseen(64))  # type: ignore[arg-type]
+
+    def test_after_a_flood(self) -> None:
+        """As soon as half of a bucket is there again."""
+        with Limited(1000) as limited:
+            assert limited.limiter
+            limited.count(HOST, 5000)
+            limited.advance(0.6)
+            limited.limiter(Unseen(64))  # type: ignore[arg-type]
+
+    @settings(deadline=None)
+    @given(
+        steps=st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.5, 1.0, 3.0]), st.integers(1, 200)), max_size=40),
+        burst=st.integers(1, 60),
+    )
+    def test_nobody_is_forgotten_early(self, steps: list[tuple[float, int]], burst: int) -> None:
+        """What was passed unseen counts: the first bucket alone never gives more than rate and burst allow."""
+        events: list[tuple[float, int]] = []
+        with Limited(20, burst, random=lambda: 1e18) as limited:  # the second bucket's next token never comes
+            limited.count(HOST, 500)
+            limited.advance(1000)
+            for seconds, count in steps:
+                limited.advance(seconds)
+                events.append((limited.reactor.seconds(), limited.count(HOST, count)))
+        for first, (begin, _) in enumerate(events):
+            total = 0
+            for end, count in events[first:]:
+                total += count
+                assert total <= 20 * (end - begin) + burst + 0.001
+
+
+class TestClock:
+    def test_going_back_freezes_nothing(self) -> None:
+        with Limited(10) as limited:
+            limited.count(HOST, 100)
+            limited.jump(-1e6)
+            limited.send(HOST)
+            limited.advance(1)
+            assert 10 <= limited.count(HOST, 100) <= 22
+
+    def test_a_leap_gives_no_more_than_full_buckets(self) -> None:
+        with Limited(10) as limited:
+            limited.count(HOST, 100)
+            limited.jump(1e9)
+            assert 10 <= limited.count(HOST, 100) <= 22
+
+    def test_standing_still(self) -> None:
+        with Limited(10) as limited:
+            limited.count(HOST, 100)
+            assert limited.count(HOST, 1000) == 0
+
+
+class TestMemory:
+    def test_is_flat_under_forged_sources(self) -> None:
+        """The table is as large as it is, from the first datagram that is looked at."""
+        with Limited(1, prefixes=PrefixLengths(32, 56)) as limited:
+            assert limited.limiter
+
+            def flood(begin: int, end: int) -> None:
+                for at in range(begin, end, 64):
+                    names = [pack((f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}", n & 65535)) for n in range(at, at + 64)]
+                    limited.limiter(Names(names))  # type: ignore[misc, arg-type]
+
+            assert not limited.limiter._first
+            flood(0, 6400)
+            tracemalloc.start()
+            try:
+                before = tracemalloc.get_traced_memory()[0]
+                flood(6400, 64_000)
+                assert tracemalloc.get_traced_memory()[0] - before < 20_000
+            finally:
+                tracemalloc.stop()
+            assert len(limited.limiter._first) == len(limited.limiter._second) == BUCKETS
+
+    def test_is_not_taken_before_somebody_is_looked_at(self) -> None:
+        with Limited(1000) as limited:
+            assert limited.limiter
+            limited.count(HOST, 400)
+            assert not limited.limiter._first
+
+
+class TestDefault:
+    @pytest.mark.parametrize(("protocol", "there"), [(Reflector, True), (Service, False)])
+    def test_is_for_reflectors(self, protocol: type[DatagramProtocol], there: bool) -> None:
+        with Limited(None, protocol=protocol, interface="0.0.0.0") as limited:
+            assert bool(limited.port.policies) is there
+
+    @pytest.mark.parametrize("interface", ["127.0.0.1", "127.1.2.3", "::1"])
+    def test_is_not_for_a_port_on_loopback(self, interface: str) -> None:
+        with Limited(None, protocol=Reflector, interface=interface) as limited:
+            assert not limited.port.policies
+
+    @pytest.mark.parametrize(
+        ("interface", "local", "remote"), [("0.0.0.0", "127.0.0.1", HOST), ("::", "::1", "2001:db8::1")]
+    )
+    def test_is_not_for_sources_on_loopback(self, interface: str, local: str, remote: str) -> None:
+        """Nobody else can forge them, and a loop there is the guard's."""
+        with Limited(None, protocol=Reflector, interface=interface) as limited:
+            count = 3 * DEFAULT_RATE
+            assert limited.count(local, count) == count
+            assert DEFAULT_RATE <= limited.count(remote, count) <= 2 * DEFAULT_RATE + 2
+
+    def test_loopback_has_one_where_it_is_asked_for(self) -> None:
+        with Limited(10, interface="0.0.0.0") as limited:
+            assert limited.count("127.0.0.1", 100) <= 22
+
+    def test_none(self) -> None:
+        with Limited(0, protocol=Reflector, interface="0.0.0.0") as limited:
+            assert not limited.port.policies
+
+    def test_the_commands_that_reflect_say_so(self) -> None:
+        reflects = {name: getattr(_class(name), "reflector", False) for name in ("udpecho", "udptime", "udplength")}
+        assert set(reflects.values()) == {True}
+        assert not getattr(_class("udpdiscard"), "reflector", False)
+
+
+def _class(command: str) -> Any:
+    return maker(command)._protocol()
+
+
+class TestReport:
+    def test_one_line_at_once_and_one_a_minute(self) -> None:
+        with logged() as events, Limited(10) as limited:
+            passed = limited.count(HOST, 1000)
+            limited.count(NEIGHBOUR, 1000)
+            assert lines(events) == ["limiting 192.0.2.0/24 to 10/s (--rate)"]
+            limited.advance(LOG_INTERVAL)
+            over = f"limiting 192.0.2.0/24 to 10/s (--rate) and whoever else is over it; {2000 - passed} refused"
+            assert lines(events)[1:] == [f"{over} in the last 60 s"]
+            limited.advance(LOG_INTERVAL)
+            assert len(lines(events)) == 2, "a flood that is over is not told of again"
+
+    def test_the_next_flood_is_told_of_at_once(self) -> None:
+        with logged() as events, Limited(10) as limited:
+            limited.count(HOST, 100)
+            for _ in range(2):
+                limited.advance(LOG_INTERVAL)
+            limited.count(HOST, 100)
+            assert len(lines(events)) == 3
+
+    def test_what_is_left_is_told_at_the_end(self) -> None:
+        with logged() as events:
+            with Limited(10) as limited:
+                passed = limited.count(HOST, 100)
+                limited.advance(5)
+            over = f"limiting 192.0.2.0/24 to 10/s (--rate) and whoever else is over it; {100 - passed} refused"
+            assert lines(events)[1:] == [f"{over} in the last 5 s"]
+
+    def test_it_names_the_port(self) -> None:
+        with logged() as events, Limited(10, protocol=Echo) as limited:
+            limited.count(HOST, 100)
+            (line,) = [text(event) for event in events if "limiting" in text(event)]
+            assert re.search(rf"Echo.*{limited.port.getHost().port}.*: limiting", line)
+
+
+def lines(events: list[Any]) -> list[str]:
+    return [line.partition(": ")[2] for line in map(text, events) if "limit" in line]
+
+
+def test_dry_run_counts_and_logs_and_drops_nothing() -> None:
+    with logged() as events, Limited(10, dry_run=True) as limited:
+        assert limited.count(HOST, 100) == 100
+        over = limited.port.counters.would_refuse["rate"]
+        assert 78 <= over <= 90
+        assert limited.port.counters.dropped == 0
+        limited.advance(LOG_INTERVAL)
+        line = "would limit 192.0.2.0/24 to 10/s (--rate, --rate-dry-run)"
+        more = f"and whoever else is over it; {over} would have been refused in the last 60 s"
+        assert lines(events) == [line, f"{line} {more}"]
+
+
+_SUCH_AS = "of IPv4 and of IPv6, such as 24,56"
+
+
+class TestOptions:
+    @pytest.mark.parametrize("command", ["udpecho", "udpdiscard", "udpmulticast", "udpbroadcast"])
+    def test_values(self, command: str) -> None:
+        words = ["--rate", "100", "--burst", "20", "--rate-prefix", "32,64", "--rate-dry-run"]
+        assert parsed(command, *words).rate_limit == RateLimit(100, 20, PrefixLengths(32, 64), True)
+        assert parsed(command).rate_limit == RateLimit(None, None, PrefixLengths(24, 56), False)
+
+    @pytest.mark.parametrize(
+        ("words", "line"),
+        [
+            (["--rate", "-1"], "--rate -1: must be a whole number of datagrams a second, from 0 to 1000000"),
+            (["--rate", "1000001"], "--rate 1000001: must be a whole number of datagrams a second, from 0 to 1000000"),
+            (["--rate", "10/s"], "--rate 10/s: must be a whole number of datagrams a second, from 0 to 1000000"),
+            (["--burst", "0"], "--burst 0: must be a whole number of datagrams, from 1 to 1000000"),
+            *(
+                (["--rate-prefix", wrong], f"--rate-prefix {wrong}: must be two prefix lengths, {_SUCH_AS}")
+                for wrong in ("24", "33,56", "24,129", "24;56")
+            ),
+        ],
+    )
+    def test_mistakes(self, words: list[str], line: str) -> None:
+        assert refused(None, "udpecho", *words) == f"udpecho: {line}"
+
+
+def test_ports_of_a_service_that_need_no_limit_have_none(epoll: Any) -> None:
+    """None by default, at no cost."""
+    found: dict[str, list[bool]] = {}
+    for name, words in {
+        "loopback": ["udpecho", "--listen", "127.0.0.1:0"],
+        "wildcard": ["udpecho", "--port", "0"],
+        "asked": ["udpdiscard", "--listen", "127.0.0.1:0", "--rate", "5"],
+        "not": ["udpdiscard", "--port", "0"],
+        "named": ["udpserve", "--protocol", "udpservices.services.echo.Echo", "--port", "0"],
+    }.items():
+        service = maker(words[0]).makeService(parsed(*words), epoll.reactor)
+        service.startService()
+        ports: list[DatagramPort] = service.ports
+        found[name] = [any(isinstance(one, RateLimiter) for one in port.policies) for port in ports]
+        stopped: list[object] = []
+        service.stopService().addBoth(stopped.append)
+        epoll.until(lambda stopped=stopped: stopped, "the end")
+    assert found == {
+        "loopback": [False],
+        "wildcard": [True, True],
+        "asked": [True],
+        "not": [False, False],
+        "named": [True, True],
+    }

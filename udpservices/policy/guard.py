@@ -1,0 +1,194 @@
+"""The guard: which datagrams a port takes, decided in the kernel where it can be, and here where not.
+
+A socket filter tells nobody what it drops. So it lets a sample through, cut to nothing: what it cut is empty, and only
+empty datagrams need be looked at here. The first one that is refused is let through, then one in `ONE_IN`, and after
+a quiet time the first one again.
+"""
+
+import errno
+from math import inf
+
+import attrs
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from udpservices.policy.access import AccessList
+from udpservices.policy.loops import HARMLESS, NO_LOOP_RULES, LoopRules, open_ports
+from udpservices.policy.refusals import TO_MANY, Reason, Refusals
+from udpservices.policy.rules import PortRules
+from udpservices.transport import filters, sockopts
+from udpservices.transport.batch import Batch
+from udpservices.transport.port import DatagramPort
+
+#: Of how many refused datagrams the filter lets one through, once refusals are known.
+ONE_IN = 1024
+
+#: Seconds without a refusal after which the next one is let through.
+QUIET = 60.0
+
+_log = Logger()
+
+
+@attrs.frozen
+class GuardRules:
+    """What the ports of a service refuse."""
+
+    #: For protocols whose class has the attribute `reflector`; others get of it what does them no harm.
+    loops: LoopRules = attrs.field(factory=LoopRules)
+    access: AccessList = attrs.field(factory=AccessList)
+
+    def policy(self, port: DatagramPort) -> "Guard":
+        """A policy for one port."""
+        loops = self.loops
+        if not getattr(port.protocol, "reflector", False) and loops != NO_LOOP_RULES:
+            loops = HARMLESS
+        return Guard(loops, self.access, port, port.reactor)
+
+
+class Guard:
+    """Guards one port, as long as that is open."""
+
+    #: Where the filter decides, no flow need be taken apart.
+    takes_flows = True
+
+    def __init__(self, loops: LoopRules, access: AccessList, port: DatagramPort, clock: IReactorTime) -> None:
+        self._port = port
+        self._clock = clock
+        self._refusals = Refusals(port, clock)
+        self._rules = PortRules(loops, access, port.socket, clock)
+        self._number = port.getHost().port
+        self._own_ports: frozenset[int] = frozenset()
+        # Whether a filter is attached; and how many datagrams to come may be older than its program.
+        self._filtering = False
+        self._older = 0.0
+        self._watching = b""
+        self._sampling = b""
+        self._samples = False
+        self._heard = 0.0
+        self._quiet: IDelayedCall | None = None
+        self._compiling: IDelayedCall | None = None
+        open_ports.add(self._number, self._ports_changed)
+        self._ports_changed()
+        if filters.is_available() and self._rules.refuse_some:
+            self._compile()
+        else:
+            filters.detach(port.socket)  # a crash may have left one on a socket of systemd's
+
+    def close(self) -> None:
+        """The port is about to be closed; its socket may live on, in systemd."""
+        open_ports.remove(self._number, self._ports_changed)
+        for call in (self._quiet, self._compiling):
+            if call is not None:
+                call.cancel()
+        self._quiet = self._compiling = None
+        filters.detach(self._port.socket)
+        self._refusals.settle()
+
+    # What arrives
+
+    def __call__(self, batch: Batch) -> None:
+        """Refuse what the kernel did not."""
+        if not self._rules.refuse_some:
+            return
+        sure = self._filtering and self._older <= 0
+        suspects: list[int] = []
+        if not sure:
+            suspects = list(range(len(batch)))
+            self._older -= batch.pieces
+        elif batch.has_empty:
+            suspects = [index for index, length in enumerate(batch.lengths) if not length]
+        refused: dict[int, Reason] = {}
+        if suspects:
+            names, lengths, verdict = batch.names, batch.lengths, self._rules.verdict
+            filtering = self._filtering
+            refused = {
+                index: reason
+                for index in suspects
+                if (reason := verdict(names[index], cut=filtering and not lengths[index]))
+            }
+        if self._rules.sees_subnet_broadcasts or (suspects and self._rules.by_destination):
+            for index in batch.sent_to_many():
+                refused.setdefault(index, TO_MANY)
+        if refused:
+            self._refuse(batch, refused, sure)
+
+    def _refuse(self, batch: Batch, refused: dict[int, Reason], sure: bool) -> None:
+        lengths, peers = batch.lengths, batch.peers
+        cut = False
+        for index, reason in refused.items():
+            was_cut = self._filtering and not lengths[index]
+            cut = cut or was_cut
+            self._refusals.add(reason, peers[index], ONE_IN if sure and was_cut and self._samples else 1)
+        batch.keep([index for index in range(len(lengths)) if index not in refused])
+        if cut:
+            self._hear()
+
+    # Samples
+
+    def _hear(self) -> None:
+        """The filter refuses: from now on a sample is enough."""
+        self._heard = self._clock.seconds()
+        if not self._samples:
+            self._samples = True
+            if self._compiling is None:
+                self._attach()
+            self._quiet = self._clock.callLater(QUIET, self._listen_again)
+
+    def _listen_again(self) -> None:
+        """After a quiet time, have the next refusal let through."""
+        left = self._heard + QUIET - self._clock.seconds()
+        if left > 0:
+            self._quiet = self._clock.callLater(left, self._listen_again)
+            return
+        self._quiet = None
+        self._samples = False
+        self._refusals.settle()
+        if self._filtering and self._compiling is None:
+            self._attach()
+
+    # The filter
+
+    def _ports_changed(self) -> None:
+        """This process serves another number, or one less; the filter hears of it in the next turn.
+
+        Until then all is looked at here, and who was refused is, so that nothing that was cut is taken for empty.
+        """
+        if not self._filtering:
+            self._rules.set_own_ports(open_ports.numbers)
+        elif self._rules.set_own_ports(self._own_ports | open_ports.numbers) or self._own_ports - open_ports.numbers:
+            self._older = inf
+            if self._compiling is None:
+                self._compiling = self._clock.callLater(0, self._compile)
+
+    def _compile(self) -> None:
+        self._compiling = None
+        self._own_ports = open_ports.numbers
+        self._rules.set_own_ports(self._own_ports)
+        try:
+            self._watching, self._sampling = self._rules.program(1), self._rules.program(ONE_IN)
+        except filters.ProgramTooLong as error:
+            self._do_without(f"too many networks for the kernel: {error}")
+            return
+        self._attach()
+
+    def _attach(self) -> None:
+        program = self._sampling if self._samples else self._watching
+        sock = self._port.socket
+        try:
+            try:
+                filters.attach(sock, program)
+            except OSError as error:
+                if error.errno != errno.ENOMEM:
+                    raise
+                filters.detach(sock)  # there is no room for two: for a moment there is none
+                filters.attach(sock, program)
+        except OSError as error:
+            self._do_without(f"the kernel takes no filter: {error.strerror}")
+            return
+        self._filtering = True
+        self._older = sockopts.queued_at_most(sock)
+
+    def _do_without(self, why: str) -> None:
+        self._filtering = False
+        filters.detach(self._port.socket)
+        _log.info("{port}: {why}; datagrams are looked at one by one", port=self._port, why=why)

@@ -1,0 +1,88 @@
+"""Why a guard refuses datagrams, and how an operator hears of it: counted each, logged now and then."""
+
+from typing import NamedTuple
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from udpservices.transport.addresses import endpoint_text
+from udpservices.transport.port import DatagramPort
+
+#: Seconds between two lines of the log about one reason, at one port.
+LOG_INTERVAL = 60.0
+
+_log = Logger()
+
+
+class Reason(NamedTuple):
+    """Why a datagram is refused."""
+
+    #: What the counter `refused` calls it.
+    name: str
+    #: What the log says.
+    words: str
+    #: The option that changes it.
+    option: str
+
+
+SOURCE_PORT = Reason("source-port", "the port number of another reflector", "--allow-source-ports")
+OWN_PORT = Reason("own-port", "a port of this process itself", "--allow-own-ports")
+EQUAL_PORT = Reason("equal-port", "the same port number as this one", "--allow-equal-ports")
+TO_MANY = Reason("to-many", "sent to a group or a broadcast address", "--allow-broadcast")
+NOBODY = Reason("nobody", "no address that a host can have", "--no-loop-guard")
+DENIED = Reason("denied", "in a network to be refused", "--deny")
+NOT_ALLOWED = Reason("not-allowed", "in no network to be served", "--allow")
+
+
+class _Complaint:
+    """What there is to say about one reason."""
+
+    def __init__(self, now: float) -> None:
+        self.since = now
+        self.more = 0
+
+
+class Refusals:
+    """Those of one port."""
+
+    def __init__(self, port: DatagramPort, clock: IReactorTime) -> None:
+        self._counters = port.counters
+        host = port.getHost()
+        self._where = endpoint_text(host.host, host.port)
+        self._clock = clock
+        self._complaints: dict[Reason, _Complaint] = {}
+
+    def add(self, reason: Reason, peer: tuple[str, int], stands_for: int) -> None:
+        """Count a refusal and log it, unless that was done of late.
+
+        `stands_for` is 1, or how many datagrams the one from this peer is a sample of.
+        """
+        self._counters.refused[reason.name] += 1
+        self._counters.filtered += stands_for - 1
+        now = self._clock.seconds()
+        complaint = self._complaints.get(reason)
+        if complaint is not None and now - complaint.since < LOG_INTERVAL:
+            complaint.more += stands_for
+            return
+        self._complaints[reason] = _Complaint(now)
+        _log.warn(
+            "{where} refused {peer} ({reason.words}; {reason.option}){more}",
+            where=self._where,
+            peer=endpoint_text(*peer),
+            reason=reason,
+            more=f", and about {complaint.more:,} more so in {now - complaint.since:.0f} s" if complaint else "",
+        )
+
+    def settle(self) -> None:
+        """Log what was not yet."""
+        now = self._clock.seconds()
+        for reason, complaint in self._complaints.items():
+            if complaint.more:
+                _log.warn(
+                    "{where} refused about {more:,} more in {seconds:.0f} s ({reason.words}; {reason.option})",
+                    where=self._where,
+                    more=complaint.more,
+                    seconds=now - complaint.since,
+                    reason=reason,
+                )
+        self._complaints.clear()
