@@ -23,12 +23,14 @@ def leaking_nothing() -> Iterator[None]:
 
 
 def free_port() -> int:
-    """A UDP port number that is free in both families, below those that the kernel gives to whoever asks for any."""
+    """A port number that is free for UDP and TCP in both families, and not one of those that the kernel gives away."""
     lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     for number in random.sample(range(10_000, lowest), 100):
-        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-            sock.bind(("::", number))
+        with contextlib.suppress(OSError):
+            for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+                with socket.socket(socket.AF_INET6, kind) as sock:
+                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+                    sock.bind(("::", number))
             return number
     raise AssertionError("no port number is free")
 

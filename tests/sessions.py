@@ -8,7 +8,6 @@ running to the end of the section.
 import os
 import re
 import signal
-import socket
 import sys
 import venv
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from typing import NamedTuple, Self
 
 import pytest
 
+from tests.machine import free_port
 from tests.markdown import Block
 from tests.support import BIN, PATIENCE, Process, missing, need_root, run, tool, udp_socket, wait_until
 
@@ -223,7 +223,7 @@ class Session:
 
         def free(match: re.Match[str]) -> str:
             while match[0] not in self._ports:
-                port = str(_free_port())
+                port = str(free_port())
                 if port not in self._ports.values():
                     self._ports[match[0]] = port
             return self._ports[match[0]]
@@ -236,17 +236,3 @@ def need_ipv6() -> None:
         udp_socket("::1").close()
     except OSError as error:
         missing(f"this host has no IPv6 ({error})")
-
-
-def _free_port() -> int:
-    """A port number that is free for UDP and TCP, in both families."""
-    family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
-    while True:
-        with socket.socket(family, socket.SOCK_DGRAM) as udp, socket.socket(family) as tcp:
-            for sock in (udp, tcp) if family == socket.AF_INET6 else ():
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-            udp.bind(("", 0))
-            number: int = udp.getsockname()[1]
-            with suppress(OSError):
-                tcp.bind(("", number))
-                return number

@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Sequence
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -12,7 +14,19 @@ import twisted
 import udpservices
 from udpservices import DatagramOptions, DatagramServiceMaker
 from udpservices.endpoints import DescriptorEndpoint, SystemdEndpoint, UDPEndpoint
-from udpservices.options import ImpairmentOptions, ListenOptions, Row, RunOptions, ServiceOptions, repeated
+from udpservices.options import (
+    ImpairmentOptions,
+    ListenOptions,
+    LoopGuardOptions,
+    MemberOptions,
+    RateOptions,
+    Row,
+    RunOptions,
+    ServiceOptions,
+    repeated,
+)
+from udpservices.policy.loops import HARMLESS, NO_LOOP_RULES, LoopRules
+from udpservices.policy.refusals import DENIED, NOT_ALLOWED
 from udpservices.services.echo import Echo
 from udpservices.services.serve import Serve
 from udpservices.units import port_number, size
@@ -25,6 +39,19 @@ SHARED = {
     "receive-buffer": None,
     "reuse-port": 0,
     "log-datagrams": 0,
+    "allow": [],
+    "deny": [],
+    "allow-file": [],
+    "deny-file": [],
+    "no-loop-guard": 0,
+    "allow-source-ports": 0,
+    "allow-own-ports": 0,
+    "allow-equal-ports": 0,
+    "allow-broadcast": 0,
+    "rate": None,
+    "burst": None,
+    "rate-prefix": (24, 56),
+    "rate-dry-run": 0,
     "drop": 0.0,
     "duplicate": 0.0,
     "reorder": 0.0,
@@ -121,6 +148,53 @@ class TestValues:
 
     def test_class_of_udpserve(self) -> None:
         assert parsed("--protocol", "udpservices.services.echo.Echo", of=Serve.Options)["protocol"] is Echo
+
+
+class TestGuard:
+    def test_lists(self, tmp_path: Path) -> None:
+        """From the command line and from files, all together."""
+        path = tmp_path / "networks"
+        path.write_text("198.51.100.0/24\n2001:db8::/32\n")
+        access = parsed("--allow", "192.0.2.0/24", "--allow-file", str(path), "--deny=192.0.2.128/25").guard.access
+        assert access.sources[4].find(int(ip_address("192.0.2.1"))) is None
+        assert access.sources[4].find(int(ip_address("192.0.2.129"))) == DENIED
+        assert access.sources[6].find(int(ip_address("2001:db8::1"))) is None
+        assert access.sources[6].find(int(ip_address("2001:db9::1"))) == NOT_ALLOWED
+
+    @pytest.mark.parametrize(
+        ("word", "rules"),
+        [
+            ("--allow-source-ports", LoopRules(source_ports=False)),
+            ("--allow-own-ports", LoopRules(own_ports=False)),
+            ("--allow-equal-ports", LoopRules(equal_ports=False)),
+            ("--allow-broadcast", LoopRules(to_many=False)),
+            ("--no-loop-guard", NO_LOOP_RULES),
+        ],
+    )
+    def test_switches(self, word: str, rules: LoopRules) -> None:
+        assert parsed(word).guard.loops == rules
+
+    def test_by_default(self) -> None:
+        """All of the loop guard for responders, of members what does them no harm; nobody is refused by address."""
+        assert (parsed().guard.loops, bool(parsed().guard.access)) == (LoopRules(), False)
+        assert (parsed(of=MemberOptions).guard.loops, bool(parsed(of=MemberOptions).guard.access)) == (HARMLESS, False)
+
+    def test_files_without_a_network(self, tmp_path: Path) -> None:
+        """Nobody refused is as it should be; nobody allowed would be everybody served."""
+        path = tmp_path / "networks"
+        path.write_text("# to come\n")
+        assert not parsed("--deny-file", str(path)).guard.access
+        line = f"--allow-file {path}: has no network in it, so everybody would be served"
+        assert refusal("--allow-file", str(path)) == line
+
+    def test_files_that_are_wrong(self, tmp_path: Path) -> None:
+        path = tmp_path / "networks"
+        assert refusal("--deny-file", str(path)) == f"--deny-file {path}: No such file or directory"
+        path.write_text("# none\nexample.org\n")
+        assert refusal("--deny-file", str(path)) == (
+            f"--deny-file {path}: line 2: example.org: must be a network such as 192.0.2.0/24 or 2001:db8::/32, "
+            "or an address"
+        )
 
 
 class TestMistakes:
@@ -320,7 +394,7 @@ class TestRedeclared:
 
         assert dict(Some()) == {"log-datagrams": 0}
 
-        class All(RunOptions, ListenOptions, ImpairmentOptions):
+        class All(RunOptions, LoopGuardOptions, RateOptions, ListenOptions, ImpairmentOptions):
             pass
 
         assert dict(All()) == SHARED

@@ -20,7 +20,7 @@ from zope.interface.verify import verifyObject
 
 from tests.machine import free_port, leaking_nothing
 from tests.support import PATIENCE, ask, logged, text, twistd, udp_socket
-from udpservices import DatagramOptions, DatagramReactor, DatagramService, DatagramServiceMaker
+from udpservices import DatagramOptions, DatagramPort, DatagramReactor, DatagramService, DatagramServiceMaker
 from udpservices.endpoints import parse
 from udpservices.options import Row
 from udpservices.services.echo import Echo
@@ -372,6 +372,25 @@ class TestService:
             service = DatagramService("test", [parse("0")], Unstartable, reactor)
             with pytest.raises(ZeroDivisionError):
                 service.startService()
+            await service.stopService()
+
+    @on_reactor
+    async def test_policy_that_cannot_be_made(self) -> None:
+        """It may be a guard: nothing passes without it. The port is stopped with the service."""
+
+        def fail(port: DatagramPort) -> None:
+            raise ZeroDivisionError
+
+        with leaking_nothing():
+            service = DatagramService("test", [parse("127.0.0.1:0")], Echo, reactor, policies=[fail])
+            with pytest.raises(ZeroDivisionError):
+                service.startService()
+            (port,) = service.ports
+            with udp_socket() as client:
+                client.sendto(b"x", ("127.0.0.1", port.getHost().port))
+                async with running(DatagramService("echo", [parse("127.0.0.1:0")], Echo, reactor)) as (number,):
+                    assert await answer("127.0.0.1", number) == b"hello"
+            assert port.counters.received == 0
             await service.stopService()
 
     @on_reactor

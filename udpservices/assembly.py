@@ -77,9 +77,9 @@ def _protocol_maker(protocol: Any, options: Any, reactor: Any) -> Callable[[], A
 
 def _policies(options: Any) -> list[MakePolicy]:
     """What the options put between each port and its protocol, in the order in which datagrams meet it."""
-    chosen: list[MakePolicy] = []
+    chosen: list[MakePolicy] = [options.guard.policy, options.rate_limit.policy]
     if options["log-datagrams"]:
         chosen.append(log_datagrams)
-    if options.impairment:
-        chosen.append(options.impairment.policy)
+    if impairment := options.impairment:
+        chosen.append(impairment.policy)
     return chosen

@@ -5,7 +5,7 @@ backslash takes that as it is. What Twisted's own parser would misread (an unesc
 backslash, a repeated key) is refused.
 """
 
-from difflib import get_close_matches
+from udpservices.units import nearest
 
 _COLON_HINT = r" (a colon inside a value is written \:, as in interface=\:\:1)"
 
@@ -46,8 +46,8 @@ class Words:
         for value in self._values:
             raise ValueError((f"{value!r} is not expected" if value else "there is an empty word") + _COLON_HINT)
         for key in self._pairs:
-            near = get_close_matches(key, keys, 1)
-            raise ValueError(f"{key}= is not known here" + (f": did you mean {near[0]}=?" if near else ""))
+            near = nearest(key, keys)
+            raise ValueError(f"{key}= is not known here" + (f": did you mean {near}=?" if near else ""))
 
 
 def _tokens(text: str) -> list[tuple[str | None, str]]:

@@ -5,8 +5,7 @@ import os
 import socket
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from difflib import get_close_matches
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import attrs
 from twisted.logger import Logger
@@ -15,7 +14,7 @@ from udpservices.activation import ActivationError, Inherited, inherited_descrip
 from udpservices.descriptions import Words, escape
 from udpservices.transport.addresses import Host, endpoint_text, parse_host
 from udpservices.transport.sockets import UnusableDescriptor, adopted_socket, bound_socket, explain, grow_receive_buffer
-from udpservices.units import one_line, port_number, size
+from udpservices.units import nearest, one_line, port_number, size
 
 _log = Logger()
 
@@ -38,6 +37,9 @@ class EndpointError(ValueError):
 class Endpoint(Protocol):
     """Where a service listens. ``str()`` writes it as `parse` reads it."""
 
+    #: Whether the sockets are opened by somebody else, who may use them afterwards.
+    inherited: ClassVar[bool]
+
     def open(self, *, reuse_port: bool = False, receive_buffer: int | None = None) -> list[socket.socket]:
         """Bound, non-blocking UDP sockets, which the caller closes. Raises EndpointError and leaves none open."""
 
@@ -45,6 +47,8 @@ class Endpoint(Protocol):
 @attrs.frozen
 class UDPEndpoint:
     """Addresses of this host and one port number for all of them."""
+
+    inherited: ClassVar[bool] = False
 
     port: int
     #: IP address literals; none stands for all IPv4 and all IPv6 addresses, a socket each.
@@ -116,6 +120,8 @@ class _PortTaken(EndpointError):
 class DescriptorEndpoint:
     """A descriptor that the process inherited."""
 
+    inherited: ClassVar[bool] = True
+
     descriptor: int
 
     def open(self, *, reuse_port: bool = False, receive_buffer: int | None = None) -> list[socket.socket]:
@@ -129,6 +135,8 @@ class DescriptorEndpoint:
 @attrs.frozen
 class SystemdEndpoint:
     """Sockets that systemd handed over: all of a name, or the one at an index from 0."""
+
+    inherited: ClassVar[bool] = True
 
     name: str | None = None
     index: int | None = None
@@ -218,9 +226,9 @@ def _parse_address(text: str) -> UDPEndpoint:
 
 
 def _kind_hint(text: str) -> str:
-    near = get_close_matches(text.partition(":")[0], _KINDS, 1)
+    near = nearest(text.partition(":")[0], _KINDS)
     if near:
-        return f"did you mean {near[0]}:…?"
+        return f"did you mean {near}:…?"
     return "write 127.0.0.1:9999, [::1]:9999 or a description (udp:…, fd:…, systemd:…)"
 
 

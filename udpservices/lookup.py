@@ -1,10 +1,11 @@
 """From ``package.module.Class`` to a protocol class."""
 
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
 from twisted.internet.protocol import AbstractDatagramProtocol
+
+from udpservices.units import nearest
 
 
 def protocol_class(name: str) -> type[AbstractDatagramProtocol]:
@@ -27,8 +28,8 @@ def named_class(name: str) -> type:
     try:
         found = getattr(module, class_name)
     except AttributeError:
-        near = get_close_matches(class_name, dir(module), 1)
-        hint = f": did you mean {near[0]}?" if near else ""
+        near = nearest(class_name, dir(module))
+        hint = f": did you mean {near}?" if near else ""
         raise ValueError(f"module {module_name} has no {class_name}{hint}") from None
     if not isinstance(found, type):
         raise ValueError(f"{name} is no class")

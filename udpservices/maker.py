@@ -58,6 +58,10 @@ class DatagramServiceMaker:
         """
         if reactor is None:
             from twisted.internet import reactor
+
+            from udpservices.process import settle
+
+            settle(reactor)
         from twisted.python.usage import UsageError
 
         from udpservices.assembly import listening_service

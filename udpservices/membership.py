@@ -15,6 +15,7 @@ from udpservices.service import DatagramService
 from udpservices.transport.addresses import endpoint_text, is_wildcard, parse_host
 from udpservices.transport.interfaces import find_interface, outgoing_interface
 from udpservices.transport.port import DatagramPort
+from udpservices.transport.sockets import has_descriptor_to_spare
 from udpservices.transport.sockopts import copy_settings, is_shared, leave_port_group, share_group_port
 
 #: Seconds between two looks at whether an interface has come, or come back.
@@ -104,6 +105,8 @@ class Memberships:
         return Deferred.fromCoroutine(self._keep())
 
     async def _keep(self) -> None:
+        if not has_descriptor_to_spare():  # then no interface can be found, and nothing follows from that
+            return
         possible: dict[_Joined, _Wanted] = {}
         for wanted in self._wanted:
             try:

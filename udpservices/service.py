@@ -3,7 +3,7 @@
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
@@ -12,13 +12,14 @@ from twisted.logger import Logger
 
 from udpservices.endpoints import Endpoint
 from udpservices.transport.addresses import endpoint_text
+from udpservices.transport.ancillary import asked_by
 from udpservices.transport.batch import Policy
 from udpservices.transport.counters import Counters
 from udpservices.transport.port import DatagramPort
 from udpservices.transport.reactor import DatagramReactor
 
-#: Makes a policy for one port.
-MakePolicy = Callable[[DatagramPort], Policy]
+#: Makes a policy for one port, or none where that port needs none.
+MakePolicy = Callable[[DatagramPort], Policy | None]
 
 
 class Companion(Protocol):
@@ -33,6 +34,14 @@ class Companion(Protocol):
 
 #: Makes a companion for one port.
 MakeCompanion = Callable[[DatagramPort], Companion]
+
+
+class _Bound(NamedTuple):
+    """A socket that is bound, and who is to have it."""
+
+    sock: socket.socket
+    inherited: bool
+    protocol: AbstractDatagramProtocol
 
 
 class DatagramService(Service):
@@ -70,24 +79,28 @@ class DatagramService(Service):
         self._policies = policies
         self._make_companions = companions
         self._companions: list[Companion] = []
-        self._bound: list[tuple[socket.socket, AbstractDatagramProtocol]] = []
+        self._bound: list[_Bound] = []
         #: The open ports while the service runs.
         self.ports: list[DatagramPort] = []
 
     def bind(self) -> None:
         """Open the sockets and make their protocols, unless that is done.
 
-        Raises EndpointError, or what `make_protocol` raises, and leaves nothing open then.
+        Raises EndpointError, what `make_protocol` raises, or ValueError for a protocol that asks for ancillary data
+        that there is not; and leaves nothing open then.
         """
         if self._bound or self.ports:
             return
         with ExitStack() as opened:
-            sockets: list[socket.socket] = []
+            sockets: list[tuple[socket.socket, bool]] = []
             for endpoint in self._endpoints:
                 found = endpoint.open(reuse_port=self._reuse_port, receive_buffer=self._receive_buffer)
-                sockets += [opened.enter_context(sock) for sock in found]
-            self._bound = [(sock, self._make_protocol()) for sock in sockets]
+                sockets += [(opened.enter_context(sock), endpoint.inherited) for sock in found]
+            bound = [_Bound(sock, inherited, self._make_protocol()) for sock, inherited in sockets]
+            for one in bound:
+                asked_by(one.protocol)
             opened.pop_all()
+        self._bound = bound
 
     def privilegedStartService(self) -> None:
         """Bind while the process may still bind low ports."""
@@ -103,12 +116,15 @@ class DatagramService(Service):
     def _open_ports(self) -> None:
         bound, self._bound = self._bound, []
         with ExitStack() as sockets:
-            for sock, _ in bound:
-                sockets.enter_context(sock)
-            for sock, protocol in bound:
+            for one in bound:
+                sockets.enter_context(one.sock)
+            for sock, inherited, protocol in bound:
                 port = self._listen(sock, protocol)
-                port.policies = [make(port) for make in self._policies]
                 self.ports.append(port)
+                port.stopReading()  # a policy that cannot be made may be a guard
+                port.may_coalesce = not inherited
+                port.policies = [policy for make in self._policies if (policy := make(port)) is not None]
+                port.startReading()
                 host = port.getHost()
                 self._log.info(
                     "{label} listening on {where}/udp", label=self._label, where=endpoint_text(host.host, host.port)
@@ -125,8 +141,8 @@ class DatagramService(Service):
     def stopService(self) -> "Deferred[None]":
         """Close the sockets; fires when all are closed."""
         super().stopService()
-        for sock, _ in self._bound:
-            sock.close()
+        for one in self._bound:
+            one.sock.close()
         self._bound = []
         ports, self.ports = self.ports, []
         companions, self._companions = self._companions, []

@@ -8,36 +8,19 @@ from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from udpservices.descriptions import escape
-from udpservices.endpoints import EndpointError, UDPEndpoint
-from udpservices.endpoints import parse as parse_endpoint
+from udpservices.endpoints import EndpointError
+from udpservices.stream_descriptions import stream_description
 from udpservices.transport.addresses import endpoint_text
+from udpservices.transport.faults import Seldom
+from udpservices.transport.sockets import has_descriptor_to_spare
 
-
-def stream_description(text: str) -> str:
-    """Twisted's description of what a user wrote: ``7`` (loopback), ``192.0.2.1:7``, ``[::1]:7`` or such a description.
-
-    Raises ValueError where it is none of them; Twisted's own is read when it is opened.
-    """
-    kind, colon, _ = text.partition(":")
-    if colon and kind.isidentifier() and kind not in ("udp", "fd"):
-        return text
-    try:
-        endpoint = None if kind == "udp" else parse_endpoint(text)
-    except EndpointError:
-        endpoint = None
-    if not isinstance(endpoint, UDPEndpoint):
-        raise ValueError(
-            "must be a port number from 0 to 65535 (on loopback), 127.0.0.1:7, [::1]:7 "
-            "or a Twisted endpoint such as tcp:7"
-        )
-    interface = escape(endpoint.interfaces[0] if endpoint.interfaces else "127.0.0.1")
-    return f"tcp:{endpoint.port}:interface={interface}"
+#: While the process has no descriptor to spare, look again after so many seconds; clients wait in the queue meanwhile.
+ACCEPT_AGAIN = 0.5
 
 
 class StreamService(Service):
@@ -56,6 +39,8 @@ class StreamService(Service):
         self._factory.noisy = False
         self._reactor = reactor
         self._port: IListeningPort | None = None
+        self._pause: IDelayedCall | None = None
+        self._seldom = Seldom()
 
     def bind(self) -> None:
         """Listen, unless it does. Raises EndpointError."""
@@ -73,6 +58,23 @@ class StreamService(Service):
         if isinstance(outcome[0], Failure):
             raise self._refused(outcome[0].value) from outcome[0].value
         self._port = outcome[0]
+        if hasattr(self._port, "doRead"):
+            self._accept_with_care(self._port)
+
+    def _accept_with_care(self, port: Any) -> None:
+        """Have a port wait for a descriptor; Twisted's own would try, fail and log that in each turn of the reactor."""
+        accept = port.doRead
+
+        def accept_or_wait() -> None:
+            if has_descriptor_to_spare():
+                accept()
+                return
+            port.stopReading()
+            self._pause = self._reactor.callLater(ACCEPT_AGAIN, port.startReading)
+            if self._seldom.more("accept", self._reactor.seconds()) is not None:
+                self._log.warn("{label} accepts no connection now: too many open files", label=self._label)
+
+        port.doRead = accept_or_wait
 
     def _refused(self, why: object) -> EndpointError:
         return EndpointError(f"--tcp {self._description}: {' '.join(str(why).split())}")
@@ -92,6 +94,8 @@ class StreamService(Service):
     def stopService(self) -> "Deferred[None]":
         """Stop listening; connections end on their own."""
         super().stopService()
+        if self._pause is not None and self._pause.active():
+            self._pause.cancel()
         port, self._port = self._port, None
         stopping: Deferred[None] = succeed(None) if port is None else maybeDeferred(cast("Any", port).stopListening)
         return stopping

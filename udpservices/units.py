@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterable
 
 #: The longest text that a service sends, in bytes.
 MAX_MESSAGE = 65_000
@@ -62,6 +63,13 @@ def ttl(text: str) -> int:
 def one_line(text: str) -> str:
     """A text as an error may show it: what cannot be printed, such as a newline, as Python's escapes write it."""
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that a user may have meant, where one is near."""
+    from difflib import get_close_matches  # only mistakes need it
+
+    return next(iter(get_close_matches(word, sorted(known), 1)), None)
 
 
 def message(text: str) -> str:

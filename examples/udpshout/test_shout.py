@@ -15,6 +15,11 @@ def test_answers_in_capitals() -> None:
     assert transport.written == [(b"HELLO", PEER)]
 
 
+def test_is_a_reflector() -> None:
+    """The guard against loops and the default limit are for those that say so."""
+    assert Shout.reflector
+
+
 def test_suffix_ends_each_answer() -> None:
     """The command's own option reaches the protocol."""
     options = Shout.Options()

@@ -67,4 +67,4 @@ def test_its_own_tests_pass_on_what_is_installed(both: Environment, tmp_path: Pa
     """The doubles for protocol authors are in the wheel, and a copy of the example starts green."""
     shutil.copy(EXAMPLE / "test_shout.py", tmp_path)
     passed = succeeded(both.run("pytest", "-p", "no:cacheprovider", tmp_path))
-    assert "2 passed" in passed
+    assert "3 passed" in passed

@@ -8,7 +8,13 @@ from tests.services.commands import maker
 
 SOCKETS: dict[str, Any] = {"interface": [], "listen": [], "receive-buffer": None, "reuse-port": 0}
 IMPAIRMENT: dict[str, Any] = {"drop": 0.0, "duplicate": 0.0, "reorder": 0.0, "delay": 0.0, "seed": None}
-SHARED = {**SOCKETS, **IMPAIRMENT, "log-datagrams": 0}
+ACCESS: dict[str, Any] = {"allow": [], "deny": [], "allow-file": [], "deny-file": []}
+LOOP_GUARD: dict[str, Any] = dict.fromkeys(
+    ["no-loop-guard", "allow-source-ports", "allow-own-ports", "allow-equal-ports", "allow-broadcast"], 0
+)
+RATE: dict[str, Any] = {"rate": None, "burst": None, "rate-prefix": (24, 56), "rate-dry-run": 0}
+OF_MEMBERS = {**SOCKETS, **ACCESS, **RATE, **IMPAIRMENT, "log-datagrams": 0}
+SHARED = {**OF_MEMBERS, **LOOP_GUARD}
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "udptime": {**SHARED, "port": 3737, "epoch": "1900", "tcp": None},
@@ -16,7 +22,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "udpdiscard": {**SHARED, "port": 9998, "tcp": None},
     "udphello": {"target": None, "message": "Hello!", "interval": 1.0, "max-interval": 60.0},
     "udpmulticast": {
-        **SHARED,
+        **OF_MEMBERS,
         "port": 9999,
         "group": [],
         "source": [],
@@ -25,7 +31,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "ping-interval": None,
     },
     "udpbroadcast": {
-        **SHARED,
+        **OF_MEMBERS,
         "port": 9999,
         "address": "255.255.255.255",
         "message": "hello",

@@ -19,11 +19,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol
 
 from tests.conftest import Turning
+from tests.machine import free_port
 from tests.services.commands import maker, parsed, refusal
 from tests.support import BIN, PATIENCE, Process, descriptors, logged, run, serving, text, tool, wait_until
 from udpservices.endpoints import EndpointError
 from udpservices.services.echo import EchoStream
-from udpservices.streams import StreamService, stream_description
+from udpservices.stream_descriptions import stream_description
+from udpservices.streams import StreamService
 
 ECHO = ("udpecho", "--listen", "127.0.0.1:0")
 
@@ -124,8 +126,7 @@ class TestWhere:
 
     def test_same_port_number_as_udp(self) -> None:
         """As RFC 862 has it: two ports of one number."""
-        with socket.create_server(("127.0.0.1", 0)) as placeholder:
-            number = placeholder.getsockname()[1]
+        number = free_port()
         with serving("udpecho", "--listen", f"127.0.0.1:{number}", "--tcp", str(number)) as (process, port):
             assert tcp_port(process) == port == number
 
@@ -202,8 +203,7 @@ class TestService:
     def test_stops_and_starts_again(self, epoll: Turning) -> None:
         """In its own time, without losing its number, its log line or a descriptor."""
         before = descriptors()
-        with socket.create_server(("127.0.0.1", 0)) as placeholder:
-            number = placeholder.getsockname()[1]
+        number = free_port()
         service = StreamService("echo", str(number), EchoStream, epoll.reactor)
         for _ in range(3):
             with logged() as events:

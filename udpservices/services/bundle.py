@@ -2,7 +2,6 @@
 
 import tomllib
 from collections.abc import Iterator
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -13,7 +12,7 @@ from twisted.python.usage import Options, UsageError
 
 from udpservices.assembly import Services
 from udpservices.options import Row, ServiceOptions
-from udpservices.units import one_line
+from udpservices.units import nearest, one_line
 
 
 class Table(NamedTuple):
@@ -180,6 +179,8 @@ def _words(where: str, value: Any, takes_value: bool) -> Iterator[str | None]:
         if value:
             yield None
         return
+    if value == [] and where.endswith((" allow", " allow-file")):  # which must not come to serve everybody
+        raise ValueError(f"{where} = []: allows nobody: leave it out to serve everybody")
     for one in value if isinstance(value, list) else [value]:
         if isinstance(one, bool) or not isinstance(one, str | int):
             raise ValueError(f"{where} = {one!r}: must be a text or a number, or a list of them")
@@ -187,8 +188,8 @@ def _words(where: str, value: Any, takes_value: bool) -> Iterator[str | None]:
 
 
 def _near(name: str, known: set[str]) -> str:
-    near = get_close_matches(name, sorted(known), 1)
-    return f": did you mean {near[0]!r}?" if near else ""
+    near = nearest(name, known)
+    return f": did you mean {near!r}?" if near else ""
 
 
 def _one_line(error: BaseException) -> str:

@@ -35,6 +35,7 @@ class Echo(DatagramProtocol):
     """Sends back what it receives."""
 
     noisy = False
+    reflector = True
     transport: IUDPTransport
 
     class Options(DatagramOptions, StreamOptions):

@@ -12,6 +12,7 @@ class Length(DatagramProtocol):
     """Answers ``Your data was N bytes long``."""
 
     noisy = False
+    reflector = True
     transport: IUDPTransport
 
     class Options(DatagramOptions):

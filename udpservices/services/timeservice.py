@@ -31,6 +31,7 @@ class Time(DatagramProtocol):
     """Answers with the time, whatever is asked: RFC 868 asks with an empty datagram."""
 
     noisy = False
+    reflector = True
     transport: IUDPTransport
 
     class Options(DatagramOptions, StreamOptions):
@@ -48,8 +49,8 @@ class Time(DatagramProtocol):
 
     @classmethod
     def fromOptions(cls, options: Any, reactor: Any) -> Self:
-        """With the reactor's clock."""
-        return cls(reactor.seconds, _EPOCHS[options["epoch"]])
+        """With the reactor's time of day."""
+        return cls(time_of_day(reactor), _EPOCHS[options["epoch"]])
 
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
         """Answer with the time."""
@@ -58,7 +59,13 @@ class Time(DatagramProtocol):
     @classmethod
     def streamFromOptions(cls, options: Any, reactor: Any) -> wire.Time:
         """The same over TCP; Twisted's own counts from 1970 and ends in 2038."""
-        return TimeStream(reactor.seconds, _EPOCHS[options["epoch"]])
+        return TimeStream(time_of_day(reactor), _EPOCHS[options["epoch"]])
+
+
+def time_of_day(reactor: Any) -> Callable[[], float]:
+    """A reactor's clock, or the one that `udpservices.process.keep_time` left it beside one for timers."""
+    clock: Callable[[], float] = getattr(reactor, "time_of_day", reactor.seconds)
+    return clock
 
 
 class TimeStream(wire.Time):

@@ -13,6 +13,7 @@ class Shout(DatagramProtocol):
     """Sends back in capitals what it receives."""
 
     noisy = False
+    reflector = True  # answers whatever it gets
     transport: IUDPTransport
 
     class Options(DatagramOptions):

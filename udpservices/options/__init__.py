@@ -1,0 +1,36 @@
+"""Option groups as mixins, and the one line that a user sees when an option is wrong.
+
+A command's options are a class of groups, most often `DatagramOptions`, which has all that work for responders::
+
+    class Options(DatagramOptions):
+        optParameters = [
+            ["port", None, 7],  # a shared option may have another default, and nothing else of its own
+            ["greeting", "g", "hello", "what to answer"],
+        ]
+
+Options are Twisted's own (`twisted.python.usage.Options`), with one difference: what is wrong is one line that
+names the option and its value.
+"""
+
+from udpservices.options.base import Row, ServiceOptions, coerced, repeated
+from udpservices.options.groups import ImpairmentOptions, ListenOptions, RunOptions, SocketOptions, StreamOptions
+from udpservices.options.guard import AccessOptions, LoopGuardOptions
+from udpservices.options.limits import RateOptions
+from udpservices.options.together import DatagramOptions, MemberOptions
+
+__all__ = [
+    "AccessOptions",
+    "DatagramOptions",
+    "ImpairmentOptions",
+    "ListenOptions",
+    "LoopGuardOptions",
+    "MemberOptions",
+    "RateOptions",
+    "Row",
+    "RunOptions",
+    "ServiceOptions",
+    "SocketOptions",
+    "StreamOptions",
+    "coerced",
+    "repeated",
+]

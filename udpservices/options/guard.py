@@ -1,0 +1,83 @@
+"""Options of the guard: who is served, and what is refused so that no loop begins."""
+
+from itertools import chain
+from typing import TYPE_CHECKING, ClassVar
+
+from udpservices.options.base import Row, ServiceOptions, repeated
+from udpservices.policy.access import AccessList, Network, parse_network, read_networks
+
+if TYPE_CHECKING:  # policies are imported when a service is made: a protocol's class with its options needs none
+    from udpservices.policy.guard import GuardRules
+    from udpservices.policy.loops import LoopRules
+
+
+def _allowed(name: str) -> list[Network]:
+    networks = read_networks(name)
+    if not networks:  # nothing allowed is everybody served
+        raise ValueError("has no network in it, so everybody would be served")
+    return networks
+
+
+class AccessOptions(ServiceOptions):
+    """Access lists, and of the loop guard what does no harm to members of groups."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("allow", "deny", "allow-file", "deny-file"):
+            self[name] = []
+
+    opt_allow = repeated(
+        "allow",
+        parse_network,
+        "Serve this network, such as 192.0.2.0/24 or 2001:db8::/32, and nobody else, unless every --allow is an "
+        "exception to a --deny; may repeat. Of several networks that hold a source the smallest counts.",
+    )
+    opt_deny = repeated("deny", parse_network, "Refuse this network, or address; may repeat.")
+    opt_allow_file = repeated("allow-file", _allowed, "As --allow, for each line of this file; may repeat.")
+    opt_deny_file = repeated("deny-file", read_networks, "As --deny, for each line of this file; may repeat.")
+
+    @property
+    def guard(self) -> "GuardRules":
+        """What the user wants refused."""
+        from udpservices.policy.guard import GuardRules
+
+        return GuardRules(self.loops, self.access)
+
+    @property
+    def access(self) -> AccessList:
+        """Who is served."""
+        allow, deny = (chain(self[name], *self[f"{name}-file"]) for name in ("allow", "deny"))
+        return AccessList(allow, deny)
+
+    @property
+    def loops(self) -> "LoopRules":
+        """The part of the loop guard that members have."""
+        from udpservices.policy.loops import HARMLESS
+
+        return HARMLESS
+
+
+class LoopGuardOptions(AccessOptions):
+    """Access lists and the loop guard."""
+
+    optFlags: ClassVar[list[Row]] = [
+        ["no-loop-guard", None, "Refuse nothing for fear of loops; --allow-broadcast, --allow-*-ports: one part less."],
+        ["allow-source-ports", None, "Answer source ports of other reflectors: 0, 7, 13, 17, 19 and 37."],
+        ["allow-own-ports", None, "Answer what comes from this host and from a port of this process."],
+        ["allow-equal-ports", None, "Answer what comes from the same port number as it went to."],
+        ["allow-broadcast", None, "Answer what was sent to a broadcast address or a group."],
+    ]
+
+    @property
+    def loops(self) -> "LoopRules":
+        """What is refused so that no loop begins."""
+        from udpservices.policy.loops import NO_LOOP_RULES, LoopRules
+
+        if self["no-loop-guard"]:
+            return NO_LOOP_RULES
+        return LoopRules(
+            source_ports=not self["allow-source-ports"],
+            own_ports=not self["allow-own-ports"],
+            equal_ports=not self["allow-equal-ports"],
+            to_many=not self["allow-broadcast"],
+        )
