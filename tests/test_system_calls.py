@@ -1,0 +1,82 @@
+"""What a service asks of the kernel, as strace counts it: so much a batch, and nothing a datagram."""
+
+import os
+import re
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support import ROOT, Process, ask, serving, tool, udp_socket, wait_until
+from udpservices.transport import mmsg
+
+pytestmark = pytest.mark.skipif(not mmsg.is_available(), reason="this system reads one datagram a call")
+
+BATCHES = 3
+COUNT = BATCHES * mmsg.SLOTS
+
+RECEIVING = {"recv", "recvfrom", "recvmsg", "recvmmsg"}
+SENDING = {"send", "sendto", "sendmsg", "sendmmsg"}
+
+
+@contextmanager
+def calls(process: Process, trace: Path) -> Iterator[Counter[str]]:
+    """The system calls of a process meanwhile, by name; there when the context has ended."""
+    counted: Counter[str] = Counter()
+    with Process(tool("strace"), "-f", "-p", str(process.pid), "-o", trace) as strace:
+        strace.wait_for("attached")
+        yield counted
+        strace.stop(signal.SIGINT)
+    counted.update(re.findall(r"^\d+ +(?!\+\+\+|---)(\w+)\(", trace.read_text(), re.MULTILINE))
+
+
+@contextmanager
+def stopped(process: Process) -> Iterator[None]:
+    """It stands still meanwhile, and what is sent to it waits."""
+    os.kill(process.pid, signal.SIGSTOP)
+    wait_until(lambda: state(process.pid) in "tT", "the process to stand still")
+    yield
+    os.kill(process.pid, signal.SIGCONT)
+
+
+def state(pid: int) -> str:
+    """Whether a process runs (R), sleeps (S), or is stopped by a signal or its tracer (T, t): proc_pid_stat(5)."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+@pytest.mark.parametrize("peers", [1, COUNT], ids=["one peer", "many peers"])
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0"])
+@pytest.mark.parametrize(
+    "command",
+    [("udpecho",), ("udpserve", "--protocol", "tests.transport.peers.Echoing")],
+    ids=["batches", "unchanged"],
+)
+def test_calls_a_batch(command: tuple[str, ...], listen: str, peers: int, tmp_path: Path) -> None:
+    """One to receive, one to send and one to poll, or as little more as it takes to find that there is no more."""
+    host = "::1" if ":" in listen.removesuffix(":0") else "127.0.0.1"
+    with serving(*command, "--listen", listen, cwd=ROOT) as (process, port), ExitStack() as stack:
+        clients = [stack.enter_context(udp_socket(host)) for _ in range(peers)]
+        asked = Counter(clients[number % peers] for number in range(COUNT))
+        assert ask(host, port, b"x") == b"x"  # it has started
+        let_it_sleep(process)
+        with calls(process, tmp_path / "trace") as counted:
+            with stopped(process):
+                for client, count in asked.items():
+                    for _ in range(count):
+                        client.sendto(bytes(64), (host, port))
+            for client, count in asked.items():
+                assert {client.recv(100) for _ in range(count)} == {bytes(64)}
+            let_it_sleep(process)
+    received, sent = (sum(counted[name] for name in names) for names in (RECEIVING, SENDING))
+    assert 0 < received <= BATCHES + 3, counted
+    assert 0 < sent <= BATCHES + 1, counted
+    assert counted["epoll_wait"] + counted["epoll_pwait"] <= BATCHES + 5, counted
+    assert counted.total() <= 10 * BATCHES, counted
+
+
+def let_it_sleep(process: Process) -> None:
+    """It has done what there was to do, and waits for more."""
+    wait_until(lambda: state(process.pid) == "S", "the end of its work")
