@@ -6,9 +6,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.cases import ALL, START, TIMER, case, names, select
+from benchmarks.cases import ALL, LIMITS, REFUSED, START, TIMER, case, names, select
 from benchmarks.contestants import BenchmarkError, compile_programs
-from benchmarks.measure import measure_echoes, measure_starts, measure_timers
+from benchmarks.measure import measure_echoes, measure_limits, measure_refusals, measure_starts, measure_timers
 from benchmarks.report import Results, markdown
 
 RESULTS = Path(__file__).resolve().parent / "RESULTS.md"
@@ -68,8 +68,12 @@ def run(chosen: list[str], turns: int, seconds: float) -> Results:
         for one in chosen:
             if one == TIMER:
                 results.timers = measure_timers(folder, min(turns, 3), min(TIMER_SECONDS, 16 * seconds), progress)
+            elif one == REFUSED:
+                results.refusals = measure_refusals(folder, turns, seconds, progress)
             elif one == START:
                 results.starts = measure_starts(folder, turns, progress)
+            elif one == LIMITS:
+                results.limits = measure_limits(folder, turns, seconds, progress)
             else:
                 results.echoes[case(one)] = measure_echoes(folder, case(one), turns, seconds, progress)
     return results

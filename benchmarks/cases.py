@@ -18,8 +18,13 @@ ECHOES = {
 #: Those that also take part bound to one address when a case is about the wildcard.
 TWINS = ("echo", "unchanged")
 
+#: Who also takes part with the loop guard and a thousand networks to refuse, where a case is about that.
+GUARDED = "echo@guarded"
+
 TIMER = "timer"
+REFUSED = "refused"
 START = "start"
+LIMITS = "limits"
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,9 @@ FOUR = Case(in_flight=4)
 GSO = Case(size=1200, in_flight=512, segments=48)
 WILDCARD = Case(wildcard=True)
 
+#: Cases about the guard.
+WITH_GUARD = (PLAIN, MANY_SOURCES)
+
 #: The subset that shows whether the targets are met, and what IPv6 and long datagrams cost.
 DEFAULT = (PLAIN, MANY_SOURCES, ONE, FOUR, GSO, WILDCARD, Case(size=1200), Case(ipv6=True))
 
@@ -90,13 +98,13 @@ _BY_NAME = {case.name: case for case in ALL}
 
 def names() -> list[str]:
     """What ``--case`` takes."""
-    return [*_BY_NAME, TIMER, START]
+    return [*_BY_NAME, TIMER, REFUSED, LIMITS, START]
 
 
 def select(patterns: list[str], everything: bool) -> list[str]:
     """The names of the cases to run. Raises ValueError for a pattern that fits none."""
     if not patterns:
-        return [case.name for case in (ALL if everything else DEFAULT)] + [TIMER, START]
+        return [case.name for case in (ALL if everything else DEFAULT)] + [TIMER, REFUSED, LIMITS, START]
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names()):
             raise ValueError(f"--case {pattern}: no case has this name; --list names them all")
@@ -131,12 +139,31 @@ TARGETS = (
     Target("unchanged / C recvmmsg/sendmmsg, GSO flow", GSO, "unchanged", "c-many", 0.20),
     Target("unchanged / Twisted's port, 1 in flight", ONE, "unchanged", "stock", 0.97),
     Target("unchanged / Twisted's port, 4 in flight", FOUR, "unchanged", "stock", 1.15),
+    Target("`Echo`, loop guard and 1,000 networks / without, one source", PLAIN, GUARDED, "echo", 1.10),
+    Target("`Echo`, loop guard and 1,000 networks / without, 1,000 sources", MANY_SOURCES, GUARDED, "echo", 1.10),
     Target("`Echo`, wildcard / explicit address", WILDCARD, "echo", "echo@explicit", 1.05),
     Target("unchanged, wildcard / explicit address", WILDCARD, "unchanged", "unchanged@explicit", 1.05),
 )
 
+#: CPU time that the process spends on a datagram that its filter refuses, in seconds.
+REFUSED_LIMIT = 0.1e-6
+
 #: Lateness of a 10 ms timer on our port, in seconds.
 TIMER_LIMITS = {"p99": 0.005, "max": 0.020}
+
+#: `Echo` with a rate limit, ``RATE PREFIXES`` as servers.limited takes them: no limit; one that the whole port is
+#: below; one that the port is above, and no source is over.
+LIMITED = {"none": ("0", "24,56"), "below": ("1000000", "24,56"), "above": ("10000", "32,56")}
+
+#: As many datagrams in a queue, from so many sources, in seconds of a turn: what is answered, and what is over a limit.
+FLOODS = {"answered": ("0", "24,56", 1000), "limited": ("10", "24,56", 1000), "forged": ("10", "24,56", 1_000_000)}
+FLOOD_RATE = 2_000_000
+
+#: What must come out: CPU time an echo against no limit; bytes that a process may grow by under forged sources.
+BELOW_LIMIT = 1.02
+ABOVE_LIMIT = 1.5
+LIMITED_LIMIT = 1.0
+GROWTH_LIMIT = 4 << 20
 
 #: Memory and time to the first answer, against a bare script on Twisted's port.
 START_LIMIT = 1.10

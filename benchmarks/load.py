@@ -34,9 +34,10 @@ def echo(folder: Path, case: Case, server: Server, seconds: float, cpu: int | No
     return Figures(spent / echoed, report["cpu"] / echoed, echoed / report["seconds"], lost)
 
 
-def flood(folder: Path, server: Server, seconds: float, cpu: int | None) -> None:
-    """Send a server empty datagrams, as many as go."""
-    generate(folder, server.host, server.port, seconds, cpu, "-f", "-s", 0)
+def flood(folder: Path, server: Server, seconds: float, cpu: int | None) -> int:
+    """Send a server empty datagrams, as many as go, and say how many."""
+    sent: int = generate(folder, server.host, server.port, seconds, cpu, "-f", "-s", 0)["sent"]
+    return sent
 
 
 def generate(folder: Path, host: str, port: int, seconds: float, cpu: int | None, *more: Any) -> Any:

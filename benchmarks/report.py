@@ -11,7 +11,18 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.cases import ECHOES, START_LIMIT, TARGETS, TIMER_LIMITS, Case
+from benchmarks.cases import (
+    ABOVE_LIMIT,
+    BELOW_LIMIT,
+    ECHOES,
+    GROWTH_LIMIT,
+    LIMITED_LIMIT,
+    REFUSED_LIMIT,
+    START_LIMIT,
+    TARGETS,
+    TIMER_LIMITS,
+    Case,
+)
 from benchmarks.contestants import cores
 from benchmarks.load import Figures
 from benchmarks.measure import Lanes, ratio
@@ -30,7 +41,9 @@ class Results:
     seconds: float
     echoes: dict[Case, Lanes] = field(default_factory=dict)
     timers: Reports = field(default_factory=dict)
+    refusals: list[dict[str, float]] = field(default_factory=list)
     starts: Reports = field(default_factory=dict)
+    limits: Reports = field(default_factory=dict)
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -47,8 +60,12 @@ def markdown(results: Results) -> str:
         parts += [f"## {case.title} (`{case.name}`)", echo_table(lanes)]
     if results.timers:
         parts += ["## A 10 ms timer under a flood of empty datagrams (`timer`)", _timer_table(results.timers)]
+    if results.refusals:
+        parts += ["## A flood that the guard refuses (`refused`)", _refusal_table(results.refusals)]
     if results.starts:
         parts += ["## An idle process (`start`)", _start_table(results.starts)]
+    if results.limits:
+        parts += ["## A rate limit (`limits`)", _limits_table(results.limits)]
     parts += ["## The machine", _machine()]
     return "\n\n".join(parts) + "\n"
 
@@ -64,7 +81,13 @@ def _method(results: Results) -> str:
 
 
 def _targets(results: Results) -> str:
-    rows = [*_echo_targets(results), *_timer_targets(results), *_start_targets(results)]
+    rows = [
+        *_echo_targets(results),
+        *_timer_targets(results),
+        *_refusal_targets(results),
+        *_limit_targets(results),
+        *_start_targets(results),
+    ]
     if not rows:
         return "None of the cases that were run has one."
     return table(["what", "target", "measured", "turns, lowest to highest", "verdict"], rows)
@@ -91,6 +114,12 @@ def _timer_targets(results: Results) -> Iterable[list[str]]:
             yield _row(f"10 ms timer under a flood, {name} late", limit, late, _milliseconds)
 
 
+def _refusal_targets(results: Results) -> Iterable[list[str]]:
+    if results.refusals:
+        what = "CPU time of the process for a datagram that its filter refuses"
+        yield _row(what, REFUSED_LIMIT, [report["cpu"] for report in results.refusals], _nanoseconds)
+
+
 def _start_targets(results: Results) -> Iterable[list[str]]:
     for what, name in (("memory, idle", "memory"), ("time to the first answer", "start")):
         for one in ("echo", "unchanged"):
@@ -101,13 +130,27 @@ def _start_targets(results: Results) -> Iterable[list[str]]:
                 yield _row(f"{label} / Twisted's port, {what}", START_LIMIT, values, "{:.2f}".format)
 
 
+def _limit_targets(results: Results) -> Iterable[list[str]]:
+    if not results.limits:
+        return
+    for what, one, other, limit in (
+        ("`Echo` below a rate limit / without", "below", "none", BELOW_LIMIT),
+        ("`Echo` above it, 1,000 sources / without", "above", "none", ABOVE_LIMIT),
+        ("a limited datagram / an answered one", "limited", "answered", LIMITED_LIMIT),
+    ):
+        pairs = zip(results.limits[one], results.limits[other], strict=True)
+        yield _row(what, limit, [mine["cpu"] / its["cpu"] for mine, its in pairs], "{:.2f}".format)
+    grown = [report["grown"] for report in results.limits["forged"]]
+    yield _row("memory, a million forged sources", GROWTH_LIMIT, grown, _megabytes)
+
+
 # Tables
 
 
 def label(lane: str) -> str:
     """What a lane is called."""
-    name, _, explicit = lane.partition("@")
-    return ECHOES[name] + (", bound to one address" if explicit else "")
+    name, _, how = lane.partition("@")
+    return ECHOES[name] + {"": "", "explicit": ", bound to one address", "guarded": ", guarded"}[how]
 
 
 def echo_table(lanes: Lanes) -> str:
@@ -134,6 +177,14 @@ def _milliseconds(seconds: float) -> str:
     return f"{seconds * 1e3:,.1f} ms"
 
 
+def _nanoseconds(seconds: float) -> str:
+    return f"{seconds * 1e9:,.1f} ns"
+
+
+def _megabytes(size: float) -> str:
+    return f"{size / 1e6:.1f} MB"
+
+
 def _middle(reports: list[dict[str, float]], name: str) -> float:
     return median(report[name] for report in reports)
 
@@ -153,6 +204,16 @@ def _timer_table(timers: Reports) -> str:
     return table(["handler of 50 µs", "late, p99", "late, max", "ticks", "time without a core"], rows)
 
 
+def _refusal_table(reports: list[dict[str, float]]) -> str:
+    row = [
+        "loop guard, 1,001 networks",
+        f"{_middle(reports, 'rate'):,.0f}",
+        _nanoseconds(_middle(reports, "cpu")),
+        f"{_middle(reports, 'share'):.2%}",
+    ]
+    return table(["", "refused a second", "CPU time each", "of a core"], [row])
+
+
 def _start_table(starts: Reports) -> str:
     rows = [
         [
@@ -165,6 +226,25 @@ def _start_table(starts: Reports) -> str:
         for name, reports in starts.items()
     ]
     return table(["bare script", "resident", "ratio", "start to first answer", "ratio"], rows)
+
+
+def _limits_table(limits: Reports) -> str:
+    labels = {
+        "none": "no limit",
+        "below": "limit that the port stays below",
+        "above": "limit that the port is above and no source is over",
+        "answered": "received from a full queue and answered",
+        "limited": "received from a full queue, over the limit",
+        "forged": "the same, from a million sources",
+    }
+    rows = [
+        [labels[name], f"{_middle(reports, 'cpu') * 1e6:.2f}", _growth(reports)] for name, reports in limits.items()
+    ]
+    return table(["`Echo`, 64 bytes, 1,000 sources", "CPU µs a datagram", "memory grew by"], rows)
+
+
+def _growth(reports: list[dict[str, float]]) -> str:
+    return _megabytes(_middle(reports, "grown")) if "grown" in reports[0] else ""
 
 
 # The machine

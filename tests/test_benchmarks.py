@@ -13,7 +13,15 @@ import pytest
 from benchmarks import cases, chart, load
 from benchmarks.cases import ALL, DEFAULT, ECHOES, GSO, MANY_SOURCES, PLAIN, TARGETS, Case
 from benchmarks.contestants import BenchmarkError, Server, compile_programs
-from benchmarks.measure import Lanes, lanes, measure_echoes, measure_starts, measure_timers
+from benchmarks.measure import (
+    Lanes,
+    lanes,
+    measure_echoes,
+    measure_limits,
+    measure_refusals,
+    measure_starts,
+    measure_timers,
+)
 from benchmarks.report import Results, markdown
 from tests.support import ROOT, run, tool
 
@@ -74,14 +82,16 @@ def test_everybody_echoes(case: Case, measured: Callable[[Case], Lanes]) -> None
 def test_the_report_has_every_case_and_the_chart_reads_it(programs: Path, measured: Callable[[Case], Lanes]) -> None:
     results = Results(1, SECONDS, {case: measured(case) for case in (PLAIN, MANY_SOURCES)})
     results.timers = measure_timers(programs, 1, 0.1, silent)
+    results.refusals = measure_refusals(programs, 1, SECONDS, silent)
     results.starts = measure_starts(programs, 1, silent)
+    results.limits = measure_limits(programs, 1, SECONDS, silent)
     written = markdown(results)
     for target in TARGETS:
         assert (f"| {target.what} |" in written) == (target.case in results.echoes)
-    for heading in ("timer", "start"):
+    for heading in ("timer", "refused", "start", "limits"):
         assert f"(`{heading}`)\n" in written
     picture = chart.svg({case.title: chart.bars(written, case) for case in (PLAIN, MANY_SOURCES)})
-    assert len(ElementTree.fromstring(picture).findall("{*}rect")) == 2 * len(ECHOES)
+    assert len(ElementTree.fromstring(picture).findall("{*}rect")) == 2 * (len(ECHOES) + 1)
     with pytest.raises(ValueError, match=GSO.name):
         chart.bars(written, GSO)
 
