@@ -4,10 +4,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
-# What the transport does where the C library has no recvmmsg, or the kernel does not segment, is tried by these.
-BY_MODE := tests/transport/test_batches.py tests/transport/test_defects.py tests/transport/test_icmp.py
+# A file is a worker's as a whole: tests of one file may be about one thing of this machine's, such as a group.
+PYTEST := $(BIN)/pytest --numprocesses auto --dist loadfile
+# What depends on how datagrams are read and sent is tried as well where the C library has no recvmmsg and the kernel no
+# socket filters, and where it does not segment: everything but these. The guard's are of no use in the last mode.
+ONCE := $(addprefix tests/,packaging services/test_defaults.py services/test_streams.py test_activation.py \
+  test_benchmarks.py test_commands.py test_descriptions.py test_docs.py test_options.py)
+GUARD := $(addprefix tests/,attacks fuzz policy network/test_guard.py network/test_limits.py)
 
-.PHONY: run test lint types unit format bench changelog clean
+.PHONY: run test lint types unit soak format bench fuzz changelog clean
 
 run: $(VENV)/installed
 	@echo 'Serving udpecho on UDP port 9999, IPv4 and IPv6; Ctrl-C stops it. Try it from another terminal:'
@@ -26,9 +31,13 @@ types: $(VENV)/installed-for-tests
 
 # Among them tests/packaging, which builds the wheel and tries it in environments of its own.
 unit: $(VENV)/installed-for-tests
-	$(BIN)/pytest
-	UDPSERVICES_UNBATCHED=1 $(BIN)/pytest -q $(BY_MODE)
-	UDPSERVICES_NO_GSO=1 $(BIN)/pytest -q $(BY_MODE)
+	$(PYTEST)
+	UDPSERVICES_UNBATCHED=1 UDPSERVICES_NO_FILTERS=1 $(PYTEST) -q $(ONCE:%=--ignore=%)
+	UDPSERVICES_NO_GSO=1 $(PYTEST) -q $(patsubst %,--ignore=%,$(ONCE) $(GUARD))
+
+# `make soak SOAK_SECONDS=3600`: does anything grow under traffic?
+soak: $(VENV)/installed-for-tests
+	SOAK_SECONDS=$(or $(SOAK_SECONDS),60) $(BIN)/python -m tests.soak
 
 format: $(VENV)/installed-for-tests
 	$(BIN)/ruff check --fix
@@ -37,6 +46,11 @@ format: $(VENV)/installed-for-tests
 # `make bench BENCH="--case gso* --turns 3"`; benchmarks/README.md says more.
 bench: $(VENV)/installed-for-tests
 	$(BIN)/python -m benchmarks $(BENCH)
+
+# `make fuzz FUZZ_SECONDS=3600 FUZZ=config` is an hour of one target; tests/fuzz/ has them all.
+FUZZ_SECONDS ?= 60
+fuzz: $(VENV)/installed-for-fuzz
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(FUZZ)
 
 changelog: $(VENV)/installed-for-tests
 	$(BIN)/towncrier build --yes
@@ -58,4 +72,9 @@ $(VENV)/installed: $(VENV)/bin/python pyproject.toml
 $(VENV)/installed-for-tests: $(VENV)/bin/python pyproject.toml
 	@echo 'Installing udpservices and what its tests need into $(VENV) …'
 	@$(PIP) install --editable '.[test]'
+	@touch $@ $(VENV)/installed
+
+$(VENV)/installed-for-fuzz: $(VENV)/bin/python pyproject.toml
+	@echo 'Installing udpservices and what fuzzing needs into $(VENV) …'
+	@$(PIP) install --editable '.[fuzz]'
 	@touch $@ $(VENV)/installed

@@ -1,5 +1,6 @@
 """What the README, the documentation and the unit files say holds: each command that they show is run."""
 
+import ast
 import errno
 import os
 import re
@@ -22,12 +23,15 @@ from udpservices.transport.counters import Counters
 README = Page(ROOT / "README.md")
 DOCS = {path.name: Page(path) for path in sorted((ROOT / "docs").glob("*.md"))}
 CONTRIBUTING = Page(ROOT / "CONTRIBUTING.md")
-PAGES = [README, *DOCS.values(), CONTRIBUTING]
+SECURITY = Page(ROOT / "SECURITY.md")
+ATTACKS = Page(ROOT / "tests" / "attacks" / "README.md")
+PAGES = [README, *DOCS.values(), CONTRIBUTING, SECURITY]
 
 #: Every Markdown file.
 ALL_PAGES = [
     *(Page(path) for path in sorted(ROOT.glob("*.md"))),
     *DOCS.values(),
+    ATTACKS,
     *(Page(path) for folder in ("changelog.d", "examples") for path in sorted((ROOT / folder).glob("**/*.md"))),
 ]
 
@@ -232,6 +236,46 @@ def test_listen_table() -> None:
         for spelling in [code(cell) or "", *re.findall(r"`((?:udp|fd|systemd):[^`]+)`", meaning)]:
             parse(spelling)
     assert parse("udp:9999") == parse("9999")
+
+
+# Tests that pages name
+
+
+def names_of_tests(path: Path) -> set[str]:
+    """The names of a file's tests, as pytest has them, without parameters."""
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        inside = node.body if isinstance(node, ast.ClassDef) else [node]
+        prefix = f"{node.name}::" if isinstance(node, ast.ClassDef) else ""
+        functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+        found |= {
+            f"{prefix}{one.name}" for one in inside if isinstance(one, functions) and one.name.startswith("test_")
+        }
+    return found
+
+
+def named_tests(text: str) -> dict[str, set[str]]:
+    """The tests that a text names, by their files in tests/."""
+    found: dict[str, set[str]] = {}
+    for path, name in re.findall(r"`([\w/]+\.py)::([\w:]+)`", text):
+        found.setdefault(path, set()).add(name)
+    return found
+
+
+def test_every_claim_of_security_is_held_by_tests() -> None:
+    """Each row of its tables names some, and they exist."""
+    rows = [line for line in SECURITY.prose.splitlines() if line.startswith("| ") and "| held by |" not in line]
+    for row in (row for row in rows if not row.startswith("| ---")):
+        assert named_tests(row), row
+    for path, names in named_tests(SECURITY.prose).items():
+        assert names <= names_of_tests(ROOT / "tests" / path), path
+
+
+def test_every_test_of_an_attack_is_in_the_table() -> None:
+    """And those that are, exist."""
+    named = named_tests(ATTACKS.prose)
+    for path in sorted((ROOT / "tests" / "attacks").glob("test_*.py")):
+        assert named.get(path.name) == names_of_tests(path), path.name
 
 
 # Make, the changelog and links
