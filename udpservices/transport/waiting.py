@@ -2,10 +2,11 @@
 
 import errno
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IDelayedCall
 
 from udpservices.transport.mmsg import WOULD_BLOCK
 from udpservices.transport.peers import Peer
@@ -16,13 +17,25 @@ if TYPE_CHECKING:
 #: A full queue of an interface (ENOBUFS) does not tell when it has room: look again after so many seconds.
 LOOK_AGAIN = 0.005
 
+#: And give up a datagram that still finds none after so many: it may be longer than the send buffer will ever take.
+PATIENCE = 10.0
+
+
+class _Entry(NamedTuple):
+    datagram: bytes
+    peer: Peer
+    done: "Deferred[None]"
+
 
 class Waiting:
     """Datagrams of one port that wait for room, in order."""
 
     def __init__(self, port: "DatagramPort") -> None:
         self._port = port
-        self._queue: deque[tuple[bytes, Peer, Deferred[None]]] = deque()
+        self._queue: deque[_Entry] = deque()
+        self._going = False
+        self._later: IDelayedCall | None = None
+        self._since: float | None = None  # when the first one found the interface's queue full
 
     def __bool__(self) -> bool:
         return bool(self._queue)
@@ -32,41 +45,76 @@ class Waiting:
 
         Cancelling takes it out of the queue.
         """
+        if not self._port.connected:
+            self._port.counters.unsent += 1
+            return fail(ConnectionDone("the port was stopped"))
         done: Deferred[None] = Deferred(self._forget)
-        self._queue.append((datagram, peer, done))
+        self._queue.append(_Entry(datagram, peer, done))
         if len(self._queue) == 1:
             self.go_on()
         return done
 
     def _forget(self, done: "Deferred[None]") -> None:
-        self._queue = deque(entry for entry in self._queue if entry[2] is not done)
+        self._queue = deque(entry for entry in self._queue if entry.done is not done)
 
     def go_on(self) -> None:
         """Send as many as there is room for."""
+        if self._going:  # the protocol is told of an error, and writes, or turns the reactor
+            return
+        self._going = True
+        try:
+            while self._queue and self._port.connected and self._send(self._queue.popleft()):
+                self._since = None
+        finally:
+            self._going = False
+        if self._port.connected and not self._queue:
+            self._port.stopWriting()
+
+    def _send(self, entry: _Entry) -> bool:
+        """Send one, or put it back; whether to go on with the next."""
         port = self._port
-        while self._queue and port.connected:
-            datagram, peer, done = self._queue[0]
-            error = port.sender.attempt(datagram, peer)
-            if error is not None and error.errno in WOULD_BLOCK:
-                port.startWriting()
-                return
-            if error is not None and error.errno == errno.ENOBUFS:
-                port.stopWriting()
-                port.reactor.callLater(LOOK_AGAIN, self.go_on)
-                return
-            self._queue.popleft()
-            if error is None:
-                port.counters.sent += 1
-                done.callback(None)
-            else:
-                port.counters.unsent += 1
-                done.errback(error)
-        if port.connected:
-            port.stopWriting()
+        error = port.sender.attempt(entry.datagram, entry.peer)
+        waits = not entry.done.called  # it was cancelled, where a protocol that was told of an error did that
+        if error is None:
+            port.counters.sent += 1
+            if waits:
+                entry.done.callback(None)
+        elif waits and port.connected and self._is_worth_waiting(error):
+            self._queue.appendleft(entry)
+            return False
+        else:
+            port.counters.unsent += 1
+            if waits:
+                entry.done.errback(error)
+        return True
+
+    def _is_worth_waiting(self, error: OSError) -> bool:
+        """Whether there will be room, and the port hears of it."""
+        port = self._port
+        if error.errno in WOULD_BLOCK:
+            port.startWriting()
+            return True
+        if error.errno != errno.ENOBUFS:
+            return False
+        port.stopWriting()
+        now = port.reactor.seconds()
+        self._since = now if self._since is None else self._since
+        if now - self._since > PATIENCE:
+            return False
+        if self._later is None:
+            self._later = port.reactor.callLater(LOOK_AGAIN, self._look_again)
+        return True
+
+    def _look_again(self) -> None:
+        self._later = None
+        self.go_on()
 
     def close(self) -> None:
         """The port is closed: nothing that waits will be sent."""
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
         queue, self._queue = self._queue, deque()
-        for _, _, done in queue:
+        for entry in queue:
             self._port.counters.unsent += 1
-            done.errback(ConnectionDone("the port was stopped"))
+            entry.done.errback(ConnectionDone("the port was stopped"))

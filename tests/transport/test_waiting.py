@@ -1,0 +1,122 @@
+"""`writeWhenWritable`: what waits for room leaves in order, once, and somebody is told."""
+
+import errno
+import os
+from typing import Any
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
+
+from tests.conftest import Turning
+from tests.support import udp_socket
+from tests.transport.peers import Recorder
+from udpservices import DatagramPort, DatagramReactor
+from udpservices.transport import plain, waiting
+
+LOOPBACK = "127.0.0.1"
+
+
+@pytest.fixture
+def refusing(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Errors that the kernel gives, one for each try, before it sends."""
+    errors: list[int] = []
+    attempt = plain.PlainSender._try
+
+    def maybe(self: Any, datagram: bytes, peer: Any) -> None:
+        if errors:
+            number = errors.pop(0)
+            raise OSError(number, os.strerror(number))
+        attempt(self, datagram, peer)
+
+    monkeypatch.setattr(plain.PlainSender, "_try", maybe)
+    return errors
+
+
+def write(port: DatagramPort, told: list[Any], *datagrams: bytes) -> list["Deferred[None]"]:
+    """Have these wait; what each is told is kept, with its datagram."""
+
+    def wait(datagram: bytes) -> "Deferred[None]":
+        def note(result: Any) -> None:
+            told.append((datagram, result.type if isinstance(result, Failure) else result))
+
+        return port.writeWhenWritable(datagram).addBoth(note)
+
+    return [wait(datagram) for datagram in datagrams]
+
+
+class Told(Recorder):
+    """Does something when it is told of an error."""
+
+    do: Any = None
+
+    def errorReceived(self, error: OSError) -> None:
+        super().errorReceived(error)
+        self.do()
+
+
+@pytest.mark.parametrize("how", ["cancels", "turns the reactor", "writes"])
+def test_protocol_that_is_told_of_an_error_meanwhile(epoll: Turning, refusing: list[int], how: str) -> None:
+    """The first of those that wait is on its way then: it is neither lost nor sent twice, nor is the next one."""
+    protocol = Told()
+    port = DatagramReactor(epoll.reactor).listenUDP(0, protocol, interface=LOOPBACK)
+    told: list[Any] = []
+    with udp_socket() as peer:
+        port.connect(*peer.getsockname())
+        refusing.append(errno.EAGAIN)
+        first, *_ = write(port, told, b"0", b"1", b"2")
+        protocol.do = {
+            "cancels": first.cancel,
+            "turns the reactor": lambda: epoll.turn(3),
+            "writes": lambda: write(port, told, b"3"),
+        }[how]
+        refusing.append(errno.EHOSTUNREACH)  # of an earlier one: the next try succeeds
+        epoll.until(lambda: len(told) == (4 if how == "writes" else 3))
+        heard = [peer.recv(10) for _ in range(port.counters.sent)]
+    assert heard == [b"0", b"1", b"2", *([b"3"] if how == "writes" else [])]
+    assert sorted(told, key=lambda one: one[0])[1:3] == [(b"1", None), (b"2", None)]
+    assert told.count((b"0", CancelledError if how == "cancels" else None)) == 1
+    assert not port._waiting
+
+
+def test_on_a_port_that_is_stopped(epoll: Turning) -> None:
+    protocol = Recorder()
+    port = DatagramReactor(epoll.reactor).listenUDP(0, protocol, interface=LOOPBACK)
+    port.connect(LOOPBACK, 9)
+    port.stopListening()
+    epoll.until(lambda: protocol.stopped)
+    told: list[Any] = []
+    write(port, told, b"late")
+    assert told == [(b"late", ConnectionDone)]
+    assert port.counters.unsent == 1
+
+
+def test_queue_of_an_interface_that_stays_full(epoll: Turning, refusing: list[int], monkeypatch: Any) -> None:
+    """It may be that the datagram is longer than the send buffer: then those behind it have their turn."""
+    monkeypatch.setattr(waiting, "PATIENCE", 0.02)
+    port = DatagramReactor(epoll.reactor).listenUDP(0, Recorder(), interface=LOOPBACK)
+    told: list[Any] = []
+    with udp_socket() as peer:
+        port.connect(*peer.getsockname())
+        refusing.extend([errno.ENOBUFS] * 1000)
+        write(port, told, b"too long", b"short")
+        epoll.until(lambda: told)
+        assert told == [(b"too long", OSError)]
+        refusing.clear()
+        epoll.until(lambda: len(told) == 2)
+        assert told[1:] == [(b"short", None)]
+        assert peer.recv(10) == b"short"
+
+
+def test_stopping_leaves_no_timer(epoll: Turning, refusing: list[int]) -> None:
+    protocol = Recorder()
+    port = DatagramReactor(epoll.reactor).listenUDP(0, protocol, interface=LOOPBACK)
+    told: list[Any] = []
+    port.connect(LOOPBACK, 9)
+    refusing.append(errno.ENOBUFS)
+    write(port, told, b"x")
+    port.stopListening()
+    epoll.until(lambda: protocol.stopped)
+    assert told == [(b"x", ConnectionDone)]
+    assert not [call for call in epoll.reactor.getDelayedCalls() if call.func.__self__ is port._waiting]
