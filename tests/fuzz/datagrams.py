@@ -113,6 +113,7 @@ def _sender(family: AddressFamily, control_size: int) -> tuple[Sender, Counters]
     port = SimpleNamespace(
         counters=counters,
         connected=sock is not None,
+        has_socket=sock is not None,
         addressFamily=family,
         peer=None,
         socket=sock,

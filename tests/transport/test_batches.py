@@ -5,6 +5,7 @@ import os
 import socket
 from collections import defaultdict
 from contextlib import ExitStack
+from math import inf
 from typing import Any
 
 import pytest
@@ -108,11 +109,26 @@ class TestBatch:
         """What is queued comes in one batch, and no more of it in a turn than the budget."""
         protocol = Batches(lambda protocol, batch: batch.reflect())
         port = DatagramReactor(epoll.reactor).listenUDP(0, protocol, interface=LOOPBACK)
+        port.budget, port.patience = 128, inf
         with queue(port, [b"x"] * 150):
             epoll.turn()
-            assert sum(protocol.sizes) == port.budget
+            assert protocol.sizes == [64, 64]
             epoll.until(lambda: port.counters.sent == 150)
-        assert max(protocol.sizes) == port.budget
+
+    @pytest.mark.skipif(not mmsg.is_available(), reason="this system reads one datagram a call")
+    def test_a_turn_takes_no_more_time_than_it_may(self, epoll: Turning) -> None:
+        """Where the first datagrams took half of it, as many may follow in this turn."""
+        protocol = Batches(lambda protocol, batch: batch.reflect())
+        port = DatagramReactor(epoll.reactor).listenUDP(0, protocol, interface=LOOPBACK)
+        port.patience = 0.0
+        with queue(port, [b"x"] * 150):
+            epoll.turn()
+            assert protocol.sizes == [64]
+            assert port._more(64, 1e-3) == 0
+            port.patience = 2e-3
+            assert port._more(64, 1e-3) == 64
+            assert port._more(64, 1e-6) == port.budget - 64
+            epoll.until(lambda: port.counters.sent == 150)
 
     def test_keep_narrows_it(self, epoll: Turning) -> None:
         """In any order, any number of times, and what is reflected is what was kept."""
@@ -176,6 +192,50 @@ class TestBatch:
         ):
             with pytest.raises(RuntimeError, match="during the call only"):
                 use()
+
+    def test_views_end_with_it(self, epoll: Turning) -> None:
+        """Their memory is used again."""
+        kept: list[Any] = []
+
+        def keep(protocol: Batches, batch: Batch) -> None:
+            kept.extend([batch, batch.view(0)])
+
+        port = DatagramReactor(epoll.reactor).listenUDP(0, Batches(keep), interface=LOOPBACK)
+        with queue(port, [b"one", b"two"]):
+            epoll.until(lambda: kept)
+        batch, view = kept[:2]
+        if mmsg.is_available():
+            with pytest.raises(ValueError, match="released"):
+                bytes(view)
+        for look in (len, lambda batch: batch.longest, lambda batch: batch.has_empty, lambda batch: batch.names):
+            with pytest.raises(RuntimeError, match="during the call only"):
+                look(batch)
+
+    def test_cannot_be_changed_by_what_it_gives(self, epoll: Turning) -> None:
+        """Who sorts what he is given has a copy of it."""
+        seen: list[Any] = []
+
+        def look(protocol: Batches, batch: Batch) -> None:
+            for found in (batch.lengths, batch.payloads, batch.peers):
+                assert isinstance(found, tuple)
+            seen.append(batch)
+
+        port = DatagramReactor(epoll.reactor).listenUDP(0, Batches(look), interface=LOOPBACK)
+        with queue(port, [b"longer", b"x"]):
+            epoll.until(lambda: seen)
+
+    def test_policies_are_shown_no_empty_one(self, epoll: Turning) -> None:
+        """Of what the port does not take nothing is left to judge."""
+        shown: list[int] = []
+        protocol = Recorder()
+        port = DatagramReactor(epoll.reactor).listenUDP(0, protocol, interface=LOOPBACK, maxPacketSize=3)
+        port.policies = [lambda batch: shown.append(len(batch))]
+        with queue(port, [b"long"] * 3) as client:
+            epoll.until(lambda: port.counters.truncated == 3)
+            assert shown == []
+            client.send(b"fit")
+            epoll.until(lambda: protocol.received)
+        assert shown == [1]
 
     def test_protocol_that_raises(self, epoll: Turning) -> None:
         """Is counted, loses that batch, and gets the next."""
@@ -257,7 +317,7 @@ class TestHandlers:
         port = DatagramReactor(epoll.reactor).listenUDP(0, protocol, interface=LOOPBACK)
         with queue(port, [b"0"]) as friend, queue(port, [b"stranger"] * 5):
             friend.send(b"1")
-            epoll.until(lambda: port.counters.received == 7)
+            epoll.until(lambda: len(protocol.received) + port.counters.stray == 7)
         assert [datagram for datagram, _ in protocol.received] == [b"0", b"1"]
         assert port.counters.stray == 5
 
@@ -278,6 +338,104 @@ class TestHandlers:
             epoll.until(lambda: len(outer.received) == len(inner.received) == 20)
         assert [datagram for datagram, _ in outer.received] == [b"outer%d" % n for n in range(20)]
         assert [datagram for datagram, _ in inner.received] == [b"inner%d" % n for n in range(20)]
+
+    def test_order_is_kept_when_one_turns_the_reactor(self, epoll: Turning) -> None:
+        """What the same port hears meanwhile comes after what it had heard before."""
+
+        class Nesting(Recorder):
+            def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+                super().datagramReceived(datagram, addr)
+                if datagram == b"2":
+                    for number in range(8, 13):
+                        client.send(b"%d" % number)
+                    epoll.turn(3)
+
+        protocol = Nesting()
+        port = DatagramReactor(epoll.reactor).listenUDP(0, protocol, interface=LOOPBACK)
+        with queue(port, [b"%d" % number for number in range(8)]) as client:
+            epoll.until(lambda: len(protocol.received) == 13)
+        assert [datagram for datagram, _ in protocol.received] == [b"%d" % number for number in range(13)]
+
+    def test_one_that_turns_the_reactor_answers_from_where_it_was_asked(self, epoll: Turning) -> None:
+        """By an address that it put together, not the one that it was given."""
+
+        class Nesting(Recorder):
+            def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+                super().datagramReceived(datagram, addr)
+                if datagram == b"ask":
+                    other.sendto(b"other", (LOOPBACK, self.transport.getHost().port))
+                    epoll.until(lambda: len(self.received) == 2)
+                    self.transport.write(b"answer", (addr[0], addr[1]))
+
+        protocol = Nesting()
+        port = DatagramReactor(epoll.reactor).listenUDP(0, protocol)
+        with udp_socket() as client, udp_socket() as other:
+            client.sendto(b"ask", ("127.0.0.2", port.getHost().port))
+            epoll.until(lambda: port.counters.sent)
+            assert client.recvfrom(10)[1][0] == "127.0.0.2"
+
+    def test_answers_to_kept_peers_leave_from_where_those_asked(self, epoll: Turning) -> None:
+        """Though what is sent, and to whom, is what has just come from them by another address."""
+
+        class Late(Recorder):
+            def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+                super().datagramReceived(datagram, addr)
+                if len(self.received) > 10:
+                    self.transport.write(datagram, self.received[len(self.received) - 11][1])
+
+        protocol = Late()
+        port = DatagramReactor(epoll.reactor).listenUDP(0, protocol)
+        with udp_socket() as client:
+            for host in (LOOPBACK, "127.0.0.2"):
+                heard_before = len(protocol.received)
+                for _ in range(10):
+                    client.sendto(b"ping", (host, port.getHost().port))
+                epoll.until(lambda: len(protocol.received) == heard_before + 10)  # noqa: B023
+            assert {client.recvfrom(10)[1][0] for _ in range(10)} == {LOOPBACK}
+
+    def test_one_that_turns_the_reactor_may_wait_for_an_answer(self, epoll: Turning) -> None:
+        """To what it asked by `writeWhenWritable`; the rest of what it writes waits for the end of its batch."""
+
+        class Asking(Recorder):
+            answer = b""
+
+            def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+                super().datagramReceived(datagram, addr)
+                if datagram == b"answer":
+                    self.answer = datagram
+                elif len(self.received) == 1:
+                    self.transport.writeWhenWritable(b"question", oracle.getsockname())
+                    oracle.sendto(b"answer", oracle.recvfrom(100)[1])
+                    epoll.until(lambda: self.answer)
+
+        protocol = Asking()
+        port = DatagramReactor(epoll.reactor).listenUDP(0, protocol, interface=LOOPBACK)
+        with udp_socket() as oracle, queue(port, [b"%d" % number for number in range(8)]):
+            epoll.until(lambda: len(protocol.received) == 9)
+
+    def test_one_that_connects_reflects_to_its_peer_alone(self, epoll: Turning) -> None:
+        def connect(protocol: Batches, batch: Batch) -> None:
+            if not protocol.transport.peer:
+                protocol.transport.connect(*batch.peers[0])
+            batch.reflect()
+
+        port = DatagramReactor(epoll.reactor).listenUDP(0, Batches(connect), interface=LOOPBACK)
+        port.stopReading()
+        with queue(port, [b"0", b"1"]) as friend, queue(port, [b"stranger"] * 5) as stranger:
+            port.startReading()
+            epoll.until(lambda: port.counters.received == 7)
+            assert heard(friend, 2) == [b"0", b"1"]
+            stranger.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                stranger.recv(10)
+        assert port.counters.sent + port.counters.dropped == 7
+
+    @pytest.mark.parametrize("nobody", [("", 0), ("127.0.0.1", -1), ()])
+    def test_address_of_nobody_is_refused(self, epoll: Turning, nobody: Any) -> None:
+        port = DatagramReactor(epoll.reactor).listenUDP(0, Recorder(), interface=LOOPBACK)
+        for write in (port.write, port.writeWhenWritable):
+            with pytest.raises((InvalidAddressError, ValueError)):
+                write(b"x", nobody)
 
     def test_order_is_kept_across_peers_and_ways_to_write(self, epoll: Turning) -> None:
         """To the asker, to a stranger, in any sizes: as it was written."""
@@ -418,6 +576,59 @@ class TestSegments:
                 assert heard(client, 40) == [b"%02d" % number for number in range(40)]
         assert len(refused) <= 1  # and is not asked again for a while
         assert port.counters.unsent == 0
+
+    def test_what_is_too_long_for_one_path_is_segmented_on_others(
+        self, epoll: Turning, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Segments of that size, and longer ones, are not tried again for a while."""
+        sizes: list[int] = []
+        send = Arrays.reflect_segmented
+
+        def refuse(self: Arrays, descriptor: int, start: int, end: int, size: int) -> None:
+            sizes.append(size)
+            if size > 1400:
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            send(self, descriptor, start, end, size)
+
+        monkeypatch.setattr(Arrays, "reflect_segmented", refuse)
+        port = DatagramReactor(epoll.reactor).listenUDP(0, Echo(), interface=LOOPBACK)
+        for number, size in enumerate((2000, 500, 3000, 2000, 1400), 1):
+            with queue(port, [b"x" * size] * 10) as client:
+                epoll.until(lambda: port.counters.sent == 10 * number)  # noqa: B023
+                assert heard(client, 10) == [b"x" * size] * 10
+        assert sizes == ([2000, 500, 1400] if mmsg.is_available() and mmsg.SEGMENTING else [])
+
+
+class TestSandbox:
+    """A system that has not what its C library has: seccomp(2), emulators."""
+
+    @pytest.mark.parametrize("protocol", [Echo, Echoing])
+    def test_answers_all_the_same(self, epoll: Turning, monkeypatch: pytest.MonkeyPatch, protocol: Any) -> None:
+        monkeypatch.setattr(mmsg, "_AVAILABLE", mmsg._AVAILABLE)  # to be put back
+
+        def deny(*ignored: Any) -> int:
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+        for name in ("arrays.receive_many", "arrays.send_many", "outgoing.send_many"):
+            monkeypatch.setattr(f"udpservices.transport.{name}", deny)
+        port = DatagramReactor(epoll.reactor).listenUDP(0, protocol(), interface=LOOPBACK)
+        with queue(port, [b"%d" % number for number in range(10)]) as client:
+            epoll.until(lambda: port.counters.sent == 10)
+            assert heard(client, 10) == [b"%d" % number for number in range(10)]
+        assert not mmsg.is_available()
+        assert port.counters.network_errors == 0
+
+    def test_sends_plainly_what_it_received_together(self, epoll: Turning, monkeypatch: pytest.MonkeyPatch) -> None:
+        def deny(*ignored: Any) -> int:
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+        for name in ("arrays.send_many", "outgoing.send_many"):
+            monkeypatch.setattr(f"udpservices.transport.{name}", deny)
+        port = DatagramReactor(epoll.reactor).listenUDP(0, Echo(), interface=LOOPBACK)
+        datagrams = [b"x" * (number + 1) for number in range(10)]
+        with queue(port, datagrams) as client:
+            epoll.until(lambda: port.counters.sent == 10)
+            assert heard(client, 10) == datagrams
 
 
 class TestWaitingForRoom:

@@ -29,15 +29,19 @@ LOOPBACK = "127.0.0.1"
 
 
 class Iterating(DatagramProtocol):
-    """Takes batches, and takes them apart."""
+    """Takes batches, and takes them apart once it is told to: who looks from the start has no flows in one piece."""
 
     noisy = False
     transport: Any
 
     def __init__(self) -> None:
         self.batches: list[list[bytes]] = []
+        self.looking = False
 
     def datagramsReceived(self, batch: Batch) -> None:
+        if not self.looking:
+            batch.reflect()
+            return
         assert len(batch) == len(batch.payloads) == len(batch.peers) == len(batch.lengths) == len(batch.names)
         assert [bytes(batch.view(index)) for index in range(len(batch))] == list(batch.payloads)
         assert list(map(len, batch.payloads)) == list(batch.lengths)
@@ -68,6 +72,7 @@ def coalescing(
         grow_busy(turning, port, client, target)
         if settled:
             turning.until(lambda: port._spinning is None)
+        protocol.looking = True
         yield turning, port, client
         stop(turning, port)
 
@@ -81,9 +86,9 @@ def stop(turning: Turning, port: DatagramPort) -> None:
 
 def grow_busy(turning: Turning, port: DatagramPort, client: socket.socket, target: str) -> None:
     for _ in range(3):
-        for _ in range(port.budget):
+        for _ in range(mmsg.SLOTS):
             client.sendto(b"-", (target, port.getHost().port))
-        received = port.counters.received + port.budget
+        received = port.counters.received + mmsg.SLOTS
         turning.until(lambda: port.counters.received == received)  # noqa: B023
     answers = port.counters.sent
     for _ in range(answers):
@@ -179,7 +184,7 @@ class TestFlow:
             delivered = len(protocol.received)
             port.stopListening()
             turning.until(lambda: protocol.stopped)
-        assert delivered == port.budget
+        assert delivered == mmsg.SLOTS
         assert port.counters.received - read == delivered + port.counters.withheld
         assert port.counters.withheld
 
@@ -189,7 +194,7 @@ class TestFlow:
         class Impatient(Recorder):
             def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
                 super().datagramReceived(datagram, addr)
-                if datagram == second[self.transport.budget - 50 - 1]:
+                if datagram == second[mmsg.SLOTS - 50 - 1]:
                     self.transport.stopListening()
                     turning.turn(3)
 
@@ -200,8 +205,8 @@ class TestFlow:
             for payloads in (flow(50, 10), second, flow(50, 12)):
                 send_flow(client, payloads, (LOOPBACK, port.getHost().port))
             turning.until(lambda: protocol.stopped)
-        assert len(protocol.received) == port.budget
-        assert port.counters.received - read == port.budget + port.counters.withheld
+        assert len(protocol.received) == mmsg.SLOTS
+        assert port.counters.received - read == mmsg.SLOTS + port.counters.withheld
 
     def test_handler_that_turns_the_reactor_loses_nothing(self) -> None:
         """What its turn leaves for the next one comes behind what the outer one leaves."""
@@ -240,6 +245,42 @@ class TestFlow:
             turning.until(lambda: len(protocol.received) == delivered + 10)
         assert [payload for payload, _ in protocol.received[delivered:]] == flow(10, 100)
         assert port.counters.stray == 100 - delivered
+
+    def test_who_looks_at_its_datagrams_keeps_to_the_budget(self) -> None:
+        """A protocol that takes batches, and takes them apart from the start, is not handed thousands at once."""
+        protocol = Iterating()
+        protocol.looking = True
+        with coalescing(protocol) as (turning, port, client):
+            assert not mmsg.is_coalescing(port.socket)
+            protocol.batches.clear()
+            queue_flows(port, client)
+            turning.until(lambda: sum(map(len, protocol.batches)) == 150)
+        assert max(map(len, protocol.batches)) <= mmsg.SLOTS
+
+    def test_who_looks_later_keeps_to_it_from_the_second_batch_on(self) -> None:
+        protocol = Iterating()
+        with coalescing(protocol, settled=True) as (turning, port, client):
+            assert mmsg.is_coalescing(port.socket)
+            queue_flows(port, client)
+            turning.until(lambda: len(protocol.batches) == 1)
+            assert len(protocol.batches[0]) == 150
+            port.budget = mmsg.SLOTS
+            queue_flows(port, client)
+            turning.until(lambda: len(protocol.batches) == 4)
+        assert list(map(len, protocol.batches[1:])) == [50, 50, 50]
+
+    @pytest.mark.parametrize(("interface", "option"), [("0.0.0.0", (0, 8)), ("::", (41, 49))])
+    def test_of_which_the_kernel_tells_no_destination(self, interface: str, option: tuple[int, int]) -> None:
+        """Since whoever shares the socket took that back: what it tells of the flow stands where that would."""
+        protocol = Recorder()
+        target = "::1" if ":" in interface else LOOPBACK
+        with own_reactor("epoll") as turning, udp_socket(interface) as shared, udp_socket(target) as client:
+            assert mmsg.coalesce(shared)
+            port = DatagramReactor(turning.reactor).adoptDatagramPort(shared.fileno(), shared.family, protocol)
+            shared.setsockopt(*option, 0)
+            send_flow(client, flow(20, 100), (target, port.getHost().port))
+            turning.until(lambda: sum(len(datagram) for datagram, _ in protocol.received) == 2000)
+        assert [payload for payload, _ in protocol.received] == flow(20, 100)
 
     def test_longer_than_the_port_takes(self) -> None:
         """What is longer is the datagram, not the flow."""

@@ -15,7 +15,8 @@ from twisted.internet.protocol import DatagramProtocol
 from tests.conftest import Turning
 from tests.support import logged, need_root, udp_socket
 from tests.transport.peers import Ports, Recorder, cures
-from udpservices import DatagramReactor
+from udpservices import Batch, DatagramReactor
+from udpservices.transport import mmsg
 
 #: Our end and the peer's. The kernel remembers what a forged "fragmentation needed" says of the peer's address.
 ENDS = {AF_INET: ("127.0.73.1", "127.0.73.2"), AF_INET6: ("::1", "::1")}
@@ -213,6 +214,83 @@ class TestEveryError:
                 port.write(*protocol.received.pop())
                 assert peer.recv(10) == b"x"
         assert (protocol.refused, protocol.errors, port.counters.network_errors) == (0, [], 0)
+
+
+class TestSegments:
+    """An error that is noticed by a segmented send is not one of segments either."""
+
+    @families
+    @pytest.mark.parametrize("takes_batches", [False, True], ids=["unchanged", "batches"])
+    def test_told_and_sent(self, epoll: Turning, family: AddressFamily, forger: Forger, takes_batches: bool) -> None:
+        for (kind, code), number in ERRORS[family].items():
+
+            class Answering(Recorder):
+                def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+                    if datagram == b"last":
+                        forger.tell(port, peer, kind, code)  # noqa: B023
+                    self.transport.write(b"same")
+
+            class Reflecting(Recorder):
+                def datagramsReceived(self, batch: Batch) -> None:
+                    forger.tell(port, peer, kind, code)  # noqa: B023
+                    batch.reflect()
+
+            protocol = Reflecting() if takes_batches else Answering()
+            here, there = ENDS[family]
+            port = DatagramReactor(epoll.reactor).listenUDP(0, protocol, interface=here)
+            with udp_socket(there) as peer:
+                port.connect(*peer.getsockname()[:2])
+                for number_ in range(10):
+                    peer.sendto(b"last" if number_ == 9 else b"more", port.socket.getsockname())
+                epoll.until(lambda: port.counters.sent == 10)  # noqa: B023
+                assert len([peer.recv(10) for _ in range(10)]) == 10
+            assert port.counters.network_errors == (number is not None), (kind, code)
+            assert len(protocol.errors) + protocol.refused == (number is not None)
+            assert port.counters.unsent == 0
+            assert port.sender._segments_up_to == (mmsg.MAX_SEGMENTED if mmsg.SEGMENTING else 0)
+
+
+class TestFewDatagrams:
+    """An error between two datagrams that come by plain calls."""
+
+    @families
+    @pytest.mark.parametrize("policies", [(), (lambda batch: None,)], ids=["bare", "policies"])
+    def test_is_told_and_neither_is_lost(
+        self, epoll: Turning, family: AddressFamily, forger: Forger, policies: Any
+    ) -> None:
+        protocol = Recorder()
+        with conversation(epoll, family, protocol) as (port, peer, check):
+            port.policies = policies
+            to = port.socket.getsockname()
+
+            class Interrupted:
+                """A socket whose next datagram is followed by an error."""
+
+                told = False
+
+                def __getattr__(self, name: str) -> Any:
+                    found = getattr(port.socket, name)
+                    return found if not name.startswith("recv") else lambda *words: self.after(found(*words))
+
+                def after(self, result: Any) -> Any:
+                    if not self.told:
+                        self.told = True
+                        forger.tell(port, peer, *((3, 13) if family == AF_INET else (1, 1)))
+                    return result
+
+            for number in range(20):  # it comes to expect two at a time
+                for _ in range(2):
+                    peer.sendto(b"%d" % number, to)
+                epoll.until(lambda: port.counters.received == 2 * (number + 1))  # noqa: B023
+            protocol.received.clear()
+            port._receiver._socket = Interrupted()
+            for datagram in (b"one", b"two"):
+                peer.sendto(datagram, to)
+            epoll.until(lambda: len(protocol.received) == 2 and protocol.errors)
+            assert [datagram for datagram, _ in protocol.received] == [b"one", b"two"]
+            assert (port.counters.received, port.counters.network_errors) == (42, 1)
+            port._receiver._socket = port.socket
+            check()
 
 
 class TestStockPort:

@@ -118,10 +118,10 @@ class Arrays:
         """
         if self._control_lengths is None or self._stride == self.control_size:
             return []
-        lengths = self._control_lengths[:count].tolist()
-        if max(lengths) <= self.control_size:
+        if self._control_lengths[:count] == self._answers_alone[:count]:
             return []
-        return [self._turn_segment(slot) if length > self.control_size else 0 for slot, length in enumerate(lengths)]
+        lengths = self._control_lengths[:count].tolist()
+        return [self._turn_segment(slot) if length >= SEGMENT_SPACE else 0 for slot, length in enumerate(lengths)]
 
     def _turn_segment(self, slot: int) -> int:
         at = slot * self._stride
@@ -129,16 +129,18 @@ class Arrays:
         if coalesced[: len(COALESCED_HEADER)] != COALESCED_HEADER:
             return 0
         segment = int.from_bytes(coalesced[len(COALESCED_HEADER) :][:4], sys.byteorder)
+        if segment >= self._lengths[slot]:
+            segment = 0
         self.controls[at : at + self._stride] = rest + segment_control(segment)
-        return segment if segment < self._lengths[slot] else 0
+        return segment
 
-    def payloads(self, lengths: Sequence[int]) -> Sequence[bytes]:
+    def payloads(self, lengths: Sequence[int]) -> tuple[bytes, ...]:
         """What the first slots hold, which is so long."""
         count, size = len(lengths), lengths[0]
         if lengths.count(size) == count > 1:
             return _unpacker(size, count, SLOT_BYTES)(self.buffer)
         buffer, starts = self.buffer, range(0, count * SLOT_BYTES, SLOT_BYTES)
-        return [buffer[at : at + length] for at, length in zip(starts, lengths, strict=True)]
+        return tuple([buffer[at : at + length] for at, length in zip(starts, lengths, strict=True)])
 
     def split(self, slot: int, length: int, size: int) -> Sequence[bytes]:
         """What a slot holds of a length, in pieces of a size; in one piece with no size."""

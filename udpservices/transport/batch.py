@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, repeat
+from operator import is_
 from typing import TYPE_CHECKING
 
 from zope.interface import Interface
@@ -25,12 +26,16 @@ class Batch:
     """
 
     __slots__ = (
-        "_datagrams",
         "_idle",
+        "_in_place",
         "_open",
+        "_payloads",
         "_peers",
         "_sender",
+        "_table",
+        "_views",
         "arrays",
+        "looked_at",
         "pieces",
         "segment_sizes",
         "slot_lengths",
@@ -42,86 +47,109 @@ class Batch:
     slot_lengths: list[int]
     #: For each slot how long the datagrams of its flow are, 0 for a single datagram; nothing where all are single.
     segment_sizes: list[int]
-    _peers: PeersByName
+    _table: PeersByName
+    # What was taken out. It may be there although all of it still is `_in_place`, in the arrays.
+    _payloads: tuple[bytes, ...] | None
+    _peers: tuple[Peer, ...] | None
 
     def __init__(
         self, sender: "Sender", datagrams: Iterable[tuple[bytes, Peer]] = (), pieces: int | None = None
     ) -> None:
         """Datagrams that are taken out already; `sender` is what answers leave by."""
         self._sender = sender
-        self._datagrams: list[tuple[bytes, Peer]] | None = list(datagrams)
-        #: In how many pieces the kernel handed them over, whatever was kept of them: a coalesced flow is one.
-        self.pieces = len(self._datagrams) if pieces is None else pieces
+        self._put(datagrams)
+        #: Whether somebody looked at the datagrams one by one, who has to for a flow as well.
+        self.looked_at = False
+        self._views: list[memoryview] = []
         self._open = True
         self._idle: list[Arrays] | None = None
+        #: In how many pieces the kernel handed them over, whatever was kept of them: a coalesced flow is one.
+        self.pieces = len(self) if pieces is None else pieces
 
     @classmethod
     def of(cls, arrays: Arrays, count: int, sender: "Sender", peers: PeersByName, idle: list[Arrays]) -> "Batch":
         """What is in the first `count` slots of these arrays, which go back to `idle` when the batch is closed."""
-        self = cls(sender)
-        self._datagrams = None
+        self = cls.__new__(cls)
+        self._sender = sender
+        self._in_place = self._open = True
+        self._payloads = self._peers = None
+        self.looked_at = False
+        self._views = []
         self.pieces = count
         self.arrays = arrays
         self.slot_lengths = arrays.lengths(count)
         self.segment_sizes = arrays.segment_sizes(count)
-        self._peers = peers
+        self._table = peers
         self._idle = idle
         return self
 
+    def _put(self, datagrams: Iterable[tuple[bytes, Peer]]) -> None:
+        self._in_place = False
+        self._payloads, self._peers = tuple(zip(*datagrams, strict=True)) or ((), ())
+
     def close(self) -> None:
         """The call is over."""
-        if self._open and self._idle is not None:
-            self._idle.append(self.arrays)
+        if not self._open:
+            return
         self._open = False
+        for view in self._views:
+            view.release()
+        if self._idle is not None:
+            self._idle.append(self.arrays)
 
     def _check(self) -> None:
         if not self._open:
             raise RuntimeError("a batch is valid during the call only that it is handed to: take out what you keep")
 
-    def _taken_out(self) -> list[tuple[bytes, Peer]] | None:
-        """The datagrams, where they lie outside of the arrays; what was coalesced does, once it is looked at."""
+    def _look(self) -> None:
         self._check()
-        if self._datagrams is None and self.segment_sizes:
-            self._datagrams = list(self._split_all())
-        return self._datagrams
+        self.looked_at = True
 
-    def _split_all(self) -> Iterator[tuple[bytes, Peer]]:
-        peers = self._slot_peers()
-        return chain.from_iterable(map(self._split, range(len(peers)), peers))
+    @property
+    def _one_a_slot(self) -> bool:
+        return self._in_place and not self.segment_sizes
 
-    def _split(self, slot: int, peer: Peer) -> Iterator[tuple[bytes, Peer]]:
-        size = self.segment_sizes[slot] if self.segment_sizes else 0
-        return zip(self.arrays.split(slot, self.slot_lengths[slot], size), repeat(peer), strict=False)
+    def _weights(self) -> Iterator[int]:
+        """How many datagrams each slot holds."""
+        return map(datagrams_in, self.slot_lengths, self.segment_sizes or repeat(0))
 
     def slot(self, slot: int) -> list[tuple[bytes, Peer]]:
         """The datagrams in a slot, taken out."""
-        return list(self._split(slot, self._slot_peers()[slot]))
+        size = self.segment_sizes[slot] if self.segment_sizes else 0
+        payloads = self.arrays.split(slot, self.slot_lengths[slot], size)
+        return list(zip(payloads, repeat(self._slot_peers()[slot]), strict=False))
 
-    def _slot_peers(self) -> Sequence[Peer]:
-        table, count = self._peers, len(self.slot_lengths)
+    def _slot_peers(self) -> list[Peer]:
+        table, count = self._table, len(self.slot_lengths)
         if self.arrays.comes_from_one(count):
             return [table[self.arrays.keys(1)[0]]] * count
-        return [table[key] for key in self.arrays.keys(count)]
+        return list(map(table.__getitem__, self.arrays.keys(count)))
 
     @property
     def lengths(self) -> Sequence[int]:
         """How long each datagram is, in bytes."""
-        datagrams = self._taken_out()
-        return self.slot_lengths if datagrams is None else [len(payload) for payload, _ in datagrams]
+        self._look()
+        return tuple(self.slot_lengths if self._one_a_slot else map(len, self.payloads))
 
     @property
     def longest(self) -> int:
         """How long the longest datagram is, in bytes."""
-        if self._datagrams is None:
-            sizes = self.segment_sizes or self.slot_lengths
-            return max([size or length for size, length in zip(sizes, self.slot_lengths, strict=True)])
-        return max([len(payload) for payload, _ in self._datagrams], default=0)
+        self._check()
+        if not self._in_place:
+            return max(map(len, self.payloads), default=0)
+        sizes = self.segment_sizes or self.slot_lengths
+        return max([size or length for size, length in zip(sizes, self.slot_lengths, strict=True)])
 
     @property
     def peers(self) -> Sequence[Peer]:
         """Who sent each datagram."""
-        datagrams = self._taken_out()
-        return self._slot_peers() if datagrams is None else [peer for _, peer in datagrams]
+        self._look()
+        if self._peers is None:
+            peers: Iterable[Peer] = self._slot_peers()
+            if self.segment_sizes:
+                peers = chain.from_iterable(map(repeat, peers, self._weights()))
+            self._peers = tuple(peers)
+        return self._peers
 
     @property
     def names(self) -> Sequence[bytes]:
@@ -129,23 +157,30 @@ class Batch:
 
         For policies that look at every datagram: it costs less than `peers`.
         """
-        datagrams = self._taken_out()
-        if datagrams is None:
+        self._look()
+        if self._one_a_slot:
             return self.arrays.received_names(len(self.slot_lengths))
-        return [peer.name for _, peer in datagrams]
+        return [peer.name for peer in self.peers]
 
     @property
     def payloads(self) -> Sequence[bytes]:
         """What each datagram says, taken out."""
-        datagrams = self._taken_out()
-        return self.arrays.payloads(self.slot_lengths) if datagrams is None else [payload for payload, _ in datagrams]
+        self._look()
+        if self._payloads is None:
+            lengths, sizes = self.slot_lengths, self.segment_sizes
+            if sizes:
+                flows = map(self.arrays.split, range(len(lengths)), lengths, sizes)
+                self._payloads = tuple(chain.from_iterable(flows))
+            else:
+                self._payloads = self.arrays.payloads(lengths)
+        return self._payloads
 
     def sent_to_many(self) -> Sequence[int]:
         """The indices of those that were sent to a group or a broadcast address, where the socket is told: it is bound
         to a wildcard.
         """
         self._check()
-        if self._datagrams is None:
+        if self._in_place:
             slots = self.arrays.sent_to_many(len(self.slot_lengths))
             if not (slots and self.segment_sizes):
                 return slots
@@ -156,64 +191,73 @@ class Batch:
     @property
     def has_empty(self) -> bool:
         """Whether a datagram has no payload."""
-        if self._datagrams is None:
-            return 0 in self.slot_lengths
-        return any(not payload for payload, _ in self._datagrams)
+        self._check()
+        return 0 in self.slot_lengths if self._in_place else b"" in self.payloads
 
     def view(self, index: int) -> memoryview:
         """One datagram's payload, read-only and where it lies: valid as long as the batch is."""
-        datagrams = self._taken_out()
-        if datagrams is None:
-            length, start = self.slot_lengths[index], _OFFSETS[index % len(self.slot_lengths)]
-            return memoryview(self.arrays.buffer)[start : start + length].toreadonly()
-        return memoryview(datagrams[index][0])
+        self._look()
+        if not self._one_a_slot:
+            return memoryview(self.payloads[index])
+        length, start = self.slot_lengths[index], _OFFSETS[index % len(self.slot_lengths)]
+        view = memoryview(self.arrays.buffer)[start : start + length].toreadonly()
+        self._views.append(view)
+        return view
 
     def __len__(self) -> int:
-        if self._datagrams is not None:
-            return len(self._datagrams)
-        if self.segment_sizes:
-            return sum(map(datagrams_in, self.slot_lengths, self.segment_sizes))
-        return len(self.slot_lengths)
+        if not self._open:
+            self._check()
+        if not self._in_place:
+            return len(self.payloads)
+        return sum(self._weights()) if self.segment_sizes else len(self.slot_lengths)
 
     def __iter__(self) -> Iterator[tuple[bytes, Peer]]:
-        self._check()
-        if self._datagrams is not None:
-            return iter(self._datagrams)
-        return self._split_all() if self.segment_sizes else zip(self.payloads, self.peers, strict=True)
+        return zip(self.payloads, self.peers, strict=True)
 
     def keep(self, indices: Iterable[int]) -> None:
         """Keep the datagrams at these indices, in this order, and drop the others."""
-        datagrams = self._taken_out()
-        if datagrams is None:
-            lengths, buffer, table = self.slot_lengths, self.arrays.buffer, self._peers
+        self._check()
+        if self._one_a_slot:  # what is dropped is not taken out: it may be most of a flood
+            lengths, buffer, table = self.slot_lengths, self.arrays.buffer, self._table
             keys = self.arrays.keys(len(lengths))
             offsets = _OFFSETS[: len(lengths)]
             starts = [(index, offsets[index]) for index in indices]
-            self._datagrams = [(buffer[at : at + lengths[index]], table[keys[index]]) for index, at in starts]
+            self._payloads = tuple([buffer[at : at + lengths[index]] for index, at in starts])
+            self._peers = tuple([table[keys[index]] for index, _ in starts])
         else:
-            self._datagrams = [datagrams[index] for index in indices]
+            payloads, peers = self.payloads, self.peers
+            self._put([(payloads[index], peers[index]) for index in indices])
+        self._in_place = False
 
     def replace(self, datagrams: Iterable[tuple[bytes, Peer]]) -> None:
         """Put other datagrams in the place of these."""
         self._check()
-        self._datagrams = list(datagrams)
+        self._put(datagrams)
 
     def reflect(self) -> None:
         """Send each datagram back to where it came from, without taking it out; a coalesced flow as it came."""
         self._check()
-        if self._datagrams is None:
+        if self._in_place:
             self._sender.reflect(self)
-            return
-        for payload, peer in self._datagrams:
-            self._sender.write(payload, peer)
+        else:
+            self._sender.send_back(self)
+
+    def is_reflected_by(self, datagrams: Sequence[bytes], peers: Sequence[Peer]) -> bool:
+        """Whether to send these to these is to send all back, and they lie where `Sender.reflect` sends from."""
+        if not self._in_place or self._payloads != tuple(datagrams) or self._peers is None:
+            return False
+        if self.arrays.control_size:  # equal peers may have asked different addresses
+            return all(map(is_, self._peers, peers))
+        return self._peers == tuple(peers)
 
     def comes_from(self, peer: Peer) -> bool:
         """Whether this peer sent them all."""
-        if self._datagrams is None:
-            size = self.arrays.name_size
-            count = len(self.slot_lengths)
-            return self.arrays.names[: count * size] == peer.name * count
-        return all(sender == peer for _, sender in self._datagrams)
+        self._check()
+        if not self._in_place:
+            return all(sender == peer for sender in self.peers)
+        size = self.arrays.name_size
+        count = len(self.slot_lengths)
+        return self.arrays.names[: count * size] == peer.name * count
 
 
 class IBatchDatagramProtocol(Interface):

@@ -33,7 +33,8 @@ COALESCED_HEADER = struct.pack("@Nii", socket.CMSG_LEN(4), SOL_UDP, UDP_GRO)
 #: There is nothing to read, or no room to write, just now.
 WOULD_BLOCK = frozenset({errno.EAGAIN, errno.EWOULDBLOCK})
 
-#: Errors of a segmented send that tell of segmentation, not of the network: plain sends may well succeed.
+#: Errors of a send that tell of what is sent, too long or in segments, unless a router said so of an earlier one: plain
+#: sends, or shorter ones, may well succeed.
 UNSEGMENTABLE = frozenset({errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.ENOPROTOOPT, errno.EOPNOTSUPP})
 
 
@@ -93,8 +94,14 @@ SEGMENTING = not os.environ.get("UDPSERVICES_NO_GSO")
 
 
 def is_available() -> bool:
-    """Whether the C library has both calls, laid out as here: as Linux has them, on 64 bits."""
+    """Whether the system has both calls, laid out as here: as Linux has them, on 64 bits."""
     return _AVAILABLE
+
+
+def do_without() -> None:
+    """The C library has the calls, and the system has not: a sandbox, an emulator (ENOSYS)."""
+    global _AVAILABLE
+    _AVAILABLE = False
 
 
 def receive_many(descriptor: int, headers: int, count: int) -> int:
@@ -121,8 +128,8 @@ def _last_error() -> OSError:
 
 
 def memory_of(size: int) -> tuple[mmap.mmap, int]:
-    """Anonymous memory and its address; a page counts only when it is touched."""
-    memory = mmap.mmap(-1, size)
+    """Anonymous memory and its address; a page counts only when it is touched, and a process that forks shares none."""
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     return memory, ctypes.addressof(ctypes.c_char.from_buffer(memory))
 
 

@@ -39,6 +39,10 @@ class Peer(tuple[str, int]):
     ancillary: Ancillary = Ancillary()
 
 
+#: Stands for a peer where there is none.
+NOBODY = Peer(("", 0))
+
+
 def described(peer: Peer, ancillary: Ancillary) -> Peer:
     """The same peer, as the sender of one datagram of which the kernel told this."""
     found = Peer(peer)

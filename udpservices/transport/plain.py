@@ -2,16 +2,18 @@
 
 import errno
 import socket
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, TypeVar
 
 from twisted.internet.error import MessageLengthError
 
-from udpservices.transport.mmsg import WOULD_BLOCK
+from udpservices.transport.mmsg import UNSEGMENTABLE, WOULD_BLOCK
 from udpservices.transport.peers import Peer, plain
 
 if TYPE_CHECKING:
     from udpservices.transport.port import DatagramPort
+
+Result = TypeVar("Result")
 
 #: The longest payload that can be sent: RFC 768's length field, and for IPv4 RFC 791's too.
 LONGEST = {socket.AF_INET: 65507, socket.AF_INET6: 65527}
@@ -31,8 +33,7 @@ class PlainSender:
 
     def _send(self, datagram: bytes, peer: Peer) -> None:
         """Send one datagram. Raises MessageLengthError."""
-        port = self._port
-        if not port.connected:
+        if not self._port.has_socket:
             self._counters.unsent += 1
             return
         try:
@@ -63,27 +64,35 @@ class PlainSender:
             self._port.socket.sendto(datagram, peer.socket_address)
 
     def _try_again(self, error: OSError, datagram: bytes, peer: Peer) -> OSError | None:
-        if self._is_of_earlier(error, len(datagram)):
-            # The kernel reported what became of an earlier datagram and did not send this one.
-            self._port.network_failed(error)
-            if not self._port.connected:
-                return error
-        elif peer.control and error.errno == errno.EINVAL:  # what was asked is no source address: a broadcast, say
-            peer = plain(peer)
-        else:
+        if self._may_be_of_earlier(error):
+            again = self._again(error, lambda: self._try(datagram, peer))
+            return again if isinstance(again, OSError) else None
+        if not (peer.control and error.errno == errno.EINVAL):
             return error
         try:
-            self._try(datagram, peer)
+            self._try(datagram, plain(peer))  # what was asked is no source address: a broadcast, say
         except OSError as again:
             return again
         return None
 
-    def _is_of_earlier(self, error: OSError, length: int) -> bool:
-        if self.only_peer is None:
-            return False
-        if error.errno == errno.EMSGSIZE:  # which also is a router's: fragmentation needed
-            return length <= LONGEST[self._port.addressFamily]
-        return error.errno not in _OWN_ERRORS
+    def _may_be_of_earlier(self, error: OSError) -> bool:
+        """Whether a send may have failed because of an earlier one: a connected socket reports there what ICMP says."""
+        return self.only_peer is not None and error.errno not in _OWN_ERRORS
+
+    def _again(self, error: OSError, send: Callable[[], Result]) -> Result | OSError:
+        """Send what a connected socket did not; what comes of it, or the error where it does not take it.
+
+        What became of an earlier datagram it tells once. What it says twice, such as that this one is too long, is no
+        error of the network.
+        """
+        result: Result | OSError
+        try:
+            result = send()
+        except OSError as again:
+            result = again
+        if getattr(result, "errno", None) != error.errno or error.errno not in UNSEGMENTABLE:
+            self._port.network_failed(error)
+        return result
 
     def _refuse(self, error: OSError, count: int) -> None:
         self._counters.unsent += count

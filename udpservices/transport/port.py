@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet import base, udp
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
-from twisted.internet.error import CannotListenError, ConnectionLost, InvalidAddressError
+from twisted.internet.error import CannotListenError, ConnectionDone, ConnectionLost, InvalidAddressError
 from twisted.internet.interfaces import IHalfCloseableDescriptor, IReactorFDSet
 from twisted.internet.protocol import AbstractDatagramProtocol
 from twisted.python import log
@@ -21,7 +21,7 @@ from udpservices.transport.batch import Policy
 from udpservices.transport.counters import Counters
 from udpservices.transport.faults import Seldom
 from udpservices.transport.multicast import MulticastMethods
-from udpservices.transport.peers import Peer, PeersByAddress, peer
+from udpservices.transport.peers import NOBODY, Peer, PeersByAddress, peer
 from udpservices.transport.reading import MAX_DATAGRAM, Reading
 from udpservices.transport.receiving import Receiver
 from udpservices.transport.sending import Sender
@@ -61,6 +61,8 @@ class DatagramPort(Reading, MulticastMethods, udp.MulticastPort):
         if not watches:
             raise TypeError(f"{reactor!r} watches no file descriptors, which a UDP port needs")
         super().__init__(port or 0, proto, interface, maxPacketSize, reactor, listenMultiple)
+        #: Whether something can be sent, as it still can while the protocol is stopped.
+        self.has_socket = False
         self.counters = Counters()
         self._seldom = Seldom()
         #: Callables on each batch, in order, between this port and its protocol.
@@ -68,6 +70,9 @@ class DatagramPort(Reading, MulticastMethods, udp.MulticastPort):
         self._adopted: socket.socket | None = None
         self._only_peer: Peer | None = None
         self._targets = PeersByAddress()
+        self._arriving = []
+        self._stopped: list[Deferred[None]] = []
+        self._at_shutdown: object = None
         self._takes_batches = hasattr(proto, "datagramsReceived")
         self._ancillary = ancillary.asked_by(proto)
 
@@ -110,6 +115,22 @@ class DatagramPort(Reading, MulticastMethods, udp.MulticastPort):
     def _bindSocket(self) -> None:
         sock = self._adopted or self._open()
         self._adopted = None
+        try:
+            self._set_up(sock)
+        except BaseException:
+            sock.close()
+            raise
+        self._at_shutdown = self.reactor.addSystemEventTrigger("during", "shutdown", self._end)
+        self.connected = 1
+        self.disconnecting = False
+        self.has_socket = True
+        self.socket = sock
+        self.fileno = sock.fileno  # type: ignore[method-assign]  # as Twisted does: one call less a turn
+        if type(self).write is DatagramPort.write:
+            self.write = self.sender.write  # type: ignore[method-assign]  # one call less a datagram
+
+    def _set_up(self, sock: socket.socket) -> None:
+        """Ask of a bound socket what this port needs, and make the port's parts."""
         sockopts.only_joined_groups(sock)
         ancillary.request(sock, self._ancillary)
         connected = peer_of(sock)
@@ -120,15 +141,9 @@ class DatagramPort(Reading, MulticastMethods, udp.MulticastPort):
         self.sender = Sender(self, sockopts.CONTROL_SIZE[sock.family] if with_destination else 0)
         self.sender.belong_to(self._only_peer)
         self._waiting = Waiting(self)
-        self._receiver = Receiver(sock, self.sender, with_destination, self._takes_batches, self._ancillary)
+        self._receiver = Receiver(sock, self.sender, with_destination, self._ancillary)
         self._realPortNumber = sock.getsockname()[1]
         self._say(f"{self._getLogPrefix(self.protocol)} starting on {self._realPortNumber}")
-        self.connected = 1
-        self.disconnecting = False
-        self.socket = sock
-        self.fileno = sock.fileno  # type: ignore[method-assign]  # as Twisted does: one call less a turn
-        if type(self).write is DatagramPort.write:
-            self.write = self.sender.write  # type: ignore[method-assign]  # one call less a datagram
 
     def _open(self) -> socket.socket:
         try:
@@ -147,9 +162,12 @@ class DatagramPort(Reading, MulticastMethods, udp.MulticastPort):
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         """Close the socket and stop the protocol, whatever the protocol says to it."""
-        if reason is not None and reason.check(ConnectionLost) and self._was_error():
+        if not self.has_socket:  # closed already, by two who stopped it
+            return
+        if reason is not None and reason.check(ConnectionLost) and self._is_open():
             self._waiting.go_on()
             return
+        self.sender.flush()
         self._say(f"(UDP Port {self._realPortNumber} Closed)")
         base.BasePort.connectionLost(self, reason)
         for policy in self.policies:
@@ -162,17 +180,19 @@ class DatagramPort(Reading, MulticastMethods, udp.MulticastPort):
         except BaseException:
             self.protocol_failed("stopProtocol")
         self._close()
-        if hasattr(self, "d"):
-            stopped = self.d
-            del self.d
-            stopped.callback(None)
+        stopped, self._stopped = self._stopped, []
+        for done in stopped:
+            done.callback(None)
 
-    def _was_error(self) -> bool:
+    def _is_open(self) -> bool:
         """Whether an ICMP error, and no end, is what the poller tells: it does to who writes and does not read."""
-        number = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if number:
+        try:
+            number = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        except OSError:  # somebody closed the descriptor
+            return False
+        if number:  # else somebody was told already
             self.network_failed(OSError(number, os.strerror(number)))
-        return bool(number)
+        return True
 
     def _say(self, text: str) -> None:
         """Log what Twisted's port does, unless the protocol wants it quiet (its services say it better)."""
@@ -182,19 +202,40 @@ class DatagramPort(Reading, MulticastMethods, udp.MulticastPort):
     def _close(self) -> None:
         self.stopReading()
         self.stopWriting()
-        self.forget_rest()
+        self.turn_away()
         self._realPortNumber = None
         self.connected = 0
         self.socket.close()
         del self.socket
         del self.fileno
         vars(self).pop("write", None)
+        self.has_socket = False
         self.sender.belong_to(None)
         self._waiting.close()
+        if self._at_shutdown is not None:
+            self.reactor.removeSystemEventTrigger(self._at_shutdown)
+            self._at_shutdown = None
+
+    def stopListening(self) -> Any:
+        """Stop. A Deferred that fires when the socket is closed, for each who asks; None where it is closed already."""
+        stopped: Deferred[None] | None = None
+        if self.connected:
+            stopped = Deferred()
+            self._stopped.append(stopped)
+        self._loseConnection()
+        return stopped
 
     def _loseConnection(self) -> None:
+        if self.disconnecting:
+            return
         self.disconnecting = True
+        self.turn_away()
         super()._loseConnection()
+
+    def _end(self) -> None:
+        """The reactor ends: what it stops itself is what its poller knows of, which a busy port is not."""
+        self._at_shutdown = None
+        self.connectionLost(Failure(ConnectionDone()))
 
     def readConnectionLost(self, reason: Failure) -> None:
         """Go on: epoll and poll take an ICMP error (a bare EPOLLERR) for the end of a connection."""
@@ -228,6 +269,7 @@ class DatagramPort(Reading, MulticastMethods, udp.MulticastPort):
         self._connectedAddr = (host, port)
         self._only_peer = peer(self.socket.getpeername())
         self.sender.belong_to(self._only_peer)
+        self.turn_strays_away()
 
     @property
     def peer(self) -> tuple[str, int] | None:
@@ -269,8 +311,9 @@ class DatagramPort(Reading, MulticastMethods, udp.MulticastPort):
             return self._only_peer
         if addr is None:
             raise InvalidAddressError(addr, "write() needs an address: this port is not connected")
-        if addr == self._current:
-            return self._current
+        current = self.sender.current
+        if addr == current is not NOBODY:
+            return current
         host = parse_target(addr, self.addressFamily)
         try:
             return self._targets[host.socket_address(addr[1])]

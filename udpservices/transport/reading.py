@@ -1,7 +1,8 @@
 """What a port does with what arrives: reads it, shows it to the policies, hands it to the protocol."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
+from time import monotonic
 from typing import Any, cast
 
 from twisted.internet.interfaces import IDelayedCall
@@ -9,6 +10,7 @@ from twisted.python.failure import Failure
 
 from udpservices.transport.batch import Batch, Policy
 from udpservices.transport.faults import Faults
+from udpservices.transport.mmsg import SLOTS
 from udpservices.transport.peers import Peer
 from udpservices.transport.receiving import Receiver
 from udpservices.transport.sending import Sender
@@ -18,15 +20,19 @@ from udpservices.transport.waiting import Waiting
 #: The longest payload that a UDP length field can tell of (RFC 768).
 MAX_DATAGRAM = 65535
 
-#: Turns in which half a budget was read, after which a port is busy.
-BUSY = 3
+#: Turns in which so many datagrams were read, after which a port is busy; and how few in a turn are the end of that.
+BUSY_TURNS = 3
+BUSY = SLOTS // 2
+QUIET = SLOTS // 4
 
 
 class Reading(Faults):
     """The receiving half of a `DatagramPort`."""
 
-    #: Datagrams read in one turn of the reactor, so that timers and other ports stay on time under any flood.
-    budget = 64
+    #: Datagrams read in one turn of the reactor at most, so that timers and other ports stay on time under any flood.
+    #: More than the first `SLOTS` of them are read only as far as a turn takes no more than so many seconds.
+    budget = 256
+    patience = 0.001
 
     #: Answers to a batch of so many are sent one by one, at once: together they would lock step with a client that
     #: waits for some before it sends more.
@@ -44,12 +50,15 @@ class Reading(Faults):
     _ancillary: frozenset[str]
     _receiver: Receiver
     _waiting: Waiting
-    _current: Peer | None = None
     _reading = False
     _takes_batches = False
+    _looks = False
     _busy_turns = 0
     _watched = False
     _spinning: IDelayedCall | None = None
+    # Datagrams on their way to the protocol, by the calls that deliver them: several where a handler turns the reactor.
+    _arriving: list[Iterator[tuple[bytes, Peer]]]
+    # And those that wait for the next turn.
     _rest: Sequence[tuple[bytes, Peer]] = ()
 
     def startReading(self) -> None:
@@ -85,31 +94,76 @@ class Reading(Faults):
 
     def doRead(self) -> None:
         """Read what has arrived, up to the budget, and hand it on."""
-        left = self.budget
-        more = True
+        if self._receiver.expects_few and self._delivers_singly and not self._spinning:
+            self._read_singly()
+            return
+        began, read, limit = monotonic(), 0, SLOTS
+        if self._arriving:  # a handler turns the reactor: what it was given comes before what has arrived since
+            self._rest = [*chain.from_iterable(self._arriving), *self._rest]
         if self._rest:
-            left -= self._go_on(left)
-        while more and left > 0 and self._reading and not self._rest:
+            read = self._go_on(limit)
+            limit -= read
+        while (limit > 0 or self._receiver.failed) and self._reading and not self._rest:
             try:
-                batch = self._receiver.receive(left)
+                batch = self._receiver.receive(limit)
             except OSError as error:
                 if error.errno in CLOSED:
                     cast("Any", self).connectionLost(Failure(error))
                     break
                 self.network_failed(error)
-                left -= 1
+                limit -= 1
                 continue
             if batch is None:
                 break
             count = len(batch)
-            left -= count
-            more = count > 1 and left >= self._receiver.flow and not self._receiver.reads_plainly
+            read += count
             self.counters.received += count
             try:
-                self._handle(batch, left + count)
+                self._handle(batch, limit)
             finally:
                 batch.close()
-        self._poll_or_spin(self.budget - left)
+            limit = self._more(read, monotonic() - began) if self._receiver.filled else 0
+        self._poll_or_spin(read)
+
+    @property
+    def _delivers_singly(self) -> bool:
+        return not (
+            self._takes_batches or self.policies or self._rest or self._arriving or self.maxPacketSize < MAX_DATAGRAM
+        )
+
+    def _read_singly(self) -> None:
+        """Read and deliver one by one: a client that waits for an answer has it while the next one is read."""
+        receiver, sender = self._receiver, self.sender
+        outer = sender.current
+        sender.flush()
+        for _ in range(receiver.how_few()):
+            try:
+                found = receiver.receive_one()
+            except OSError as error:
+                if error.errno in CLOSED:
+                    cast("Any", self).connectionLost(Failure(error))
+                    break
+                self.network_failed(error)
+                continue
+            if found is None:
+                break
+            self.counters.received += 1
+            payload, sender.current = found
+            if self._only_peer is not None and sender.current != self._only_peer:
+                self.counters.stray += 1
+                continue
+            try:
+                self.protocol.datagramReceived(payload, sender.current)
+            except BaseException:
+                self.protocol_failed("datagramReceived")
+            if not self._reading:
+                break
+        sender.current = outer
+
+    def _more(self, read: int, spent: float) -> int:
+        """How many datagrams the turn is still good for, after so many that took so many seconds: a batch, or none."""
+        more = int(min(self.budget - read, read * (self.patience / max(spent, 1e-9) - 1)))
+        return more if more >= max(SLOTS, self._receiver.flow) else 0
 
     def _poll_or_spin(self, read: int) -> None:
         """Let a busy port read in every turn of the reactor, and the poller watch over the others.
@@ -122,17 +176,22 @@ class Reading(Faults):
         if self._rest:
             self._watch(bool(self._waiting))
         elif self._watched:
-            self._busy_turns = self._busy_turns + 1 if read >= self.budget // 2 and not self._waiting else 0
-            if self._busy_turns < BUSY:
+            self._busy_turns = self._busy_turns + 1 if read >= BUSY and not self._waiting else 0
+            if self._busy_turns < BUSY_TURNS:
                 return
             self._watch(False)
-            if self.may_coalesce and not self._ancillary and all(map(_takes_flows, self.policies)):
+            if self._may_coalesce_now():
                 self._receiver.coalesce()
-        elif read < self.budget // 4 or self._waiting:
+        elif read < QUIET or self._waiting:
             self._busy_turns = 0
             self._watch(True)
             return
         self._spinning = self.reactor.callLater(0, self.doRead)
+
+    def _may_coalesce_now(self) -> bool:
+        """Whether flows may come in one piece from now on: nobody has to look at each of their datagrams."""
+        looks = self._looks and self._takes_batches
+        return self.may_coalesce and not (self._ancillary or looks) and all(map(_takes_flows, self.policies))
 
     def deliver(self, datagrams: Iterable[tuple[bytes, Peer]]) -> None:
         """Hand the protocol datagrams that a policy held back; no policy sees them again."""
@@ -146,7 +205,7 @@ class Reading(Faults):
             friends = [index for index, sender in enumerate(peers) if sender == self._only_peer]
             self.counters.stray += len(peers) - len(friends)
             batch.keep(friends)
-        for policy in self.policies:
+        for policy in self.policies if batch else ():
             try:
                 policy(batch)
             except BaseException:  # what a guard could not judge is not passed on
@@ -169,18 +228,20 @@ class Reading(Faults):
         if not count:  # all were refused, or held back
             return
         self.sender.flush()  # what was written by a handler that turns the reactor, and is not back yet
-        self.sender.gathering = count > self.small_batch
+        if count > self.small_batch:
+            self.sender.gather(batch)
         if self._takes_batches:
             self._deliver_batch(batch)
         else:
-            self._deliver_each(iter(batch), count, limit)
+            self._deliver_each(batch.payloads, batch.peers, limit)
         self.sender.flush()
 
     def _go_on(self, limit: int) -> int:
         """Deliver what the last turn left of a flow, up to a limit; say how many datagrams that were."""
         rest, self._rest = self._rest, ()
-        self.sender.gathering = True
-        self._deliver_each(iter(rest), len(rest), limit)
+        self.sender.gather()
+        payloads, peers = zip(*rest, strict=True)
+        self._deliver_each(payloads, peers, limit)
         self.sender.flush()
         return min(len(rest), limit)
 
@@ -188,37 +249,47 @@ class Reading(Faults):
         if self.disconnecting or not self.connected:
             self.counters.withheld += len(batch)
             return
+        batch.looked_at = False
         try:
             cast("Any", self.protocol).datagramsReceived(batch)
         except BaseException:
             self.protocol_failed("datagramsReceived")
+        self._looks = self._looks or batch.looked_at
+        if not self._looks:
+            self._receiver.flow = 1  # a flow in one piece is one for a protocol that never looks at its datagrams
 
-    def _deliver_each(self, datagrams: Iterator[tuple[bytes, Peer]], count: int, limit: int) -> None:
+    def _deliver_each(self, payloads: Sequence[bytes], peers: Sequence[Peer], limit: int) -> None:
         """Deliver so many up to a limit; the rest, of flows that came in one piece, waits for the next turn."""
-        received = self.protocol.datagramReceived
-        for payload, sender in datagrams if count <= limit else islice(datagrams, limit):
-            if self.disconnecting or not self.connected:
-                self.counters.withheld += 1 + len(list(datagrams))
-                count = 0
-                break
-            if self._only_peer is not None and sender != self._only_peer:  # who came before the handler connected
-                self.counters.stray += 1
-                continue
-            self._current = sender
+        if self.disconnecting or not self.connected:
+            self.counters.withheld += len(payloads)
+            return
+        received, sender = self.protocol.datagramReceived, self.sender
+        outer = sender.current
+        arriving = zip(payloads, peers, strict=True)
+        self._arriving.append(arriving)
+        for payload, peer in arriving if len(payloads) <= limit else islice(arriving, limit):
+            sender.current = peer
             try:
-                received(payload, sender)
+                received(payload, peer)
             except BaseException:
                 self.protocol_failed("datagramReceived")
-        self._current = None
-        if count > limit:
-            self._rest = [*datagrams, *self._rest]  # what a handler that turned the reactor left there is newer
-            if not self.connected:
-                self.forget_rest()
+        sender.current = outer
+        self._arriving.pop()
+        self._rest = [*arriving, *self._rest]
+        if self._rest and not self.connected:
+            self.turn_away()
 
-    def forget_rest(self) -> None:
-        """The port is closed: what waits for the next turn is not delivered, but counted."""
-        self.counters.withheld += len(self._rest)
+    def turn_away(self) -> None:
+        """The port is stopped: what is still to be delivered is not, but counted."""
+        for datagrams in (*self._arriving, iter(self._rest)):
+            self.counters.withheld += len(list(datagrams))
         self._rest = ()
+
+    def turn_strays_away(self) -> None:
+        """The port is connected now: what others than its peer sent before is not delivered, but counted."""
+        waiting = [*chain.from_iterable(self._arriving), *self._rest]
+        self._rest = [datagram for datagram in waiting if datagram[1] == self._only_peer]
+        self.counters.stray += len(waiting) - len(self._rest)
 
 
 def _takes_flows(policy: Policy) -> bool:

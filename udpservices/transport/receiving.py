@@ -1,5 +1,6 @@
 """How datagrams come into a port: one system call for many, or plain calls where only a few come at a time."""
 
+import errno
 import socket
 import sys
 from collections.abc import Iterable
@@ -22,9 +23,10 @@ from udpservices.transport.sockopts import (
 )
 
 #: What comes by so few at a time is from clients that wait for answers, and is served cheaper by plain calls: after so
-#: many small batches, as many are read in that way before the next look for more.
+#: many small batches, so many turns read in that way before the next look for more.
 FEW = 4
 SMALL_BATCHES = 8
+PLAIN_TURNS = 32
 
 # Idle arrays, by what they are for: a process needs one of a kind, and one more for a handler that turns the reactor.
 _idle: dict[tuple[int, ...], list[Arrays]] = {}
@@ -36,13 +38,10 @@ _space = memoryview(bytearray(SLOT_BYTES))
 class Receiver:
     """What comes into one port."""
 
-    def __init__(
-        self, sock: socket.socket, sender: Sender, with_destination: bool, whole_flows: bool, wanted: frozenset[str]
-    ) -> None:
+    def __init__(self, sock: socket.socket, sender: Sender, with_destination: bool, wanted: frozenset[str]) -> None:
         """`with_destination`: an answer is to leave from the address that was asked.
 
-        `whole_flows`: a flow in one piece counts as one datagram in what `receive` is limited to. `wanted` are the
-        fields of `Ancillary` that each datagram's peer is to have.
+        `wanted` are the fields of `Ancillary` that each datagram's peer is to have.
         """
         self._socket = sock
         self._sender = sender
@@ -52,10 +51,12 @@ class Receiver:
         self._together = mmsg.is_available()
         self._small = self._plain = 0
         self._few = 1
-        self._failed: OSError | None = None  # what came behind datagrams
-        self._whole_flows = whole_flows
-        #: Datagrams a slot in the last batch, where that counts.
+        #: An error that came behind datagrams: the next `receive` raises it.
+        self.failed: OSError | None = None
+        #: Datagrams a slot in the last batch, for what `receive` is limited to.
         self.flow = 1
+        #: Whether as much as was asked for came the last time, so that there may be more.
+        self.filled = False
         self._name_size = NAME_SIZE[sock.family]
         self._control_size = CONTROL_SIZE[sock.family] if with_destination else 0
         self._destination = DESTINATION[sock.family] if with_destination else None
@@ -82,25 +83,35 @@ class Receiver:
         """
         if self._plain:
             self._plain -= 1
-            return self._receive_few()
+            batch = self._receive_one_by_one(self._few)
+            self.filled = False
+            return batch
         return self._receive_together(limit) if self._together else self._receive_one_by_one(limit)
 
     def _receive_together(self, limit: int) -> Batch | None:
         idle = self._idle
         arrays = idle.pop() if idle else Arrays(*self._kind)
+        slots = min(max(limit // self.flow, 1), SLOTS)
         count = 0
         try:
-            count = arrays.receive(self._socket.fileno(), min(max(limit // self.flow, 1), SLOTS))
+            count = arrays.receive(self._socket.fileno(), slots)
+        except OSError as error:
+            if error.errno != errno.ENOSYS:
+                raise
+            mmsg.do_without()
+            self._together = False
+            return self._receive_one_by_one(limit)
         finally:
             if not count:
                 idle.append(arrays)
+        self.filled = count == slots
         if not count:
             return None
         if self._wanted:
             return self._describe(arrays, count)
         batch = Batch.of(arrays, count, self._sender, self._by_name, idle)
         arrays.answer_from_destinations(count)
-        if self._coalescing and not self._whole_flows:
+        if self._coalescing:
             self.flow = max(len(batch) // count, 1)
         self._look_for_few(0 if batch.segment_sizes else count)
         return batch
@@ -112,12 +123,28 @@ class Receiver:
         self._few = max(self._few, count) if self._small else count
         self._small += 1
         if self._small > SMALL_BATCHES:
-            self._plain = SMALL_BATCHES
+            self._plain = PLAIN_TURNS
 
     @property
-    def reads_plainly(self) -> bool:
-        """Whether the next few come by plain calls, which are worth waiting for in the poller."""
-        return self._plain > 0
+    def expects_few(self) -> bool:
+        """Whether so few come at a time that `receive_one` is the cheaper way, until the next look for more."""
+        return self._plain > 0 and not self._room
+
+    def how_few(self) -> int:
+        """How often to `receive_one` in this turn."""
+        self._plain -= 1
+        return 1 if self._few == 1 else SLOTS
+
+    def receive_one(self) -> tuple[bytes, Peer] | None:
+        """One datagram and who sent it, or nothing where none is there. Raises OSError."""
+        try:
+            return self._receive_plainly()
+        except BlockingIOError:
+            return None
+
+    def _receive_plainly(self) -> tuple[bytes, Peer]:
+        payload, address = self._socket.recvfrom(SLOT_BYTES)
+        return payload, self._by_address[address]
 
     def _describe(self, arrays: Arrays, count: int) -> Batch:
         """Datagrams whose peers have what the kernel told of them: taken out, and looked at one by one."""
@@ -127,38 +154,29 @@ class Receiver:
         self._idle.append(arrays)
         return Batch(self._sender, chain.from_iterable(map(self._split, payloads, controls, addresses)), count)
 
-    def _receive_few(self) -> Batch | None:
-        """As many as came at a time of late."""
-        if self._room:
-            return self._receive_one_by_one(self._few)
-        datagrams = []
-        try:
-            for _ in range(self._few):
-                length, address = self._socket.recvfrom_into(_space)
-                datagrams.append((bytes(_space[:length]), self._by_address[address]))
-        except BlockingIOError:
-            pass
-        return Batch(self._sender, datagrams) if datagrams else None
-
     def _receive_one_by_one(self, limit: int) -> Batch | None:
         """As many calls as datagrams, or flows."""
-        failed, self._failed = self._failed, None
+        failed, self.failed = self.failed, None
         if failed:
             raise failed
         datagrams: list[tuple[bytes, Peer]] = []
         pieces = 0
         try:
             while len(datagrams) < limit:
-                length, control, _, address = self._socket.recvmsg_into([_space], self._room)
+                datagrams += self._receive_with_controls() if self._room else (self._receive_plainly(),)
                 pieces += 1
-                datagrams += self._split(bytes(_space[:length]), control, address)
         except BlockingIOError:
             pass
         except OSError as error:
             if not datagrams:
                 raise
-            self._failed = error
+            self.failed = error
+        self.filled = len(datagrams) >= limit
         return Batch(self._sender, datagrams, pieces) if datagrams else None
+
+    def _receive_with_controls(self) -> list[tuple[bytes, Peer]]:
+        length, control, _, address = self._socket.recvmsg_into([_space], self._room)
+        return self._split(bytes(_space[:length]), control, address)
 
     def _split(
         self, data: bytes, control: Iterable[ControlMessage], address: SocketAddress

@@ -2,7 +2,8 @@
 
 import errno
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import repeat
 from operator import is_, sub
 from typing import TYPE_CHECKING
@@ -23,8 +24,8 @@ from udpservices.transport.mmsg import (
     segment_control,
 )
 from udpservices.transport.outgoing import Outgoing
-from udpservices.transport.peers import NAME_SIZE, Peer
-from udpservices.transport.plain import LONGEST, PlainSender
+from udpservices.transport.peers import NAME_SIZE, NOBODY, Peer
+from udpservices.transport.plain import LONGEST, PlainSender, Result
 
 if TYPE_CHECKING:
     from udpservices.transport.batch import Batch
@@ -33,9 +34,12 @@ if TYPE_CHECKING:
 #: From how many datagrams on one segmented send is cheaper than many plain ones.
 WORTH_SEGMENTING = 6
 
-#: Batches without a look for one flow after one that was none; without segmentation after the kernel refused it.
+#: Batches without a look for one flow after one that was none; without such segments after the kernel refused them.
 UNLIKE = 16
 REFUSED = 1024
+
+# Runs of one datagram each.
+_EACH = [1] * SLOTS
 
 
 class Sender(PlainSender):
@@ -45,19 +49,24 @@ class Sender(PlainSender):
         """`control_size` is that of the control messages which each answer of the port's carries, in bytes."""
         super().__init__(port)
         self._control_size = control_size
-        #: Whether what is written waits for `flush`.
+        #: Whom the datagram is from that a protocol is handed now.
+        self.current = NOBODY
+        #: Whether what is written waits for `flush`, and the batch meanwhile that is answered.
         self.gathering = False
+        self._batch: Batch | None = None
+        self._full = SLOTS
         self._longest = LONGEST[port.addressFamily]
         name_size = NAME_SIZE[port.addressFamily]
         self._usable = self._sizes = frozenset((name_size, name_size + control_size))
         self._data: list[bytes] = []
         self._peers: list[Peer] = []
         self._unlike = 0
-        self._unsegmented = 0 if SEGMENTING else -1
+        self._segments_up_to = MAX_SEGMENTED if SEGMENTING else 0
+        self._refused = 0
 
     def write(self, datagram: bytes, addr: tuple[str, int] | None = None) -> None:
         """Do what `DatagramPort.write` says: send, or keep for `flush` while `gathering`."""
-        peer = addr if type(addr) is Peer and addr.size in self._usable else self._port.route(addr)
+        peer = addr if addr is self.current else self._whom(addr)
         if not self.gathering:
             self._send(datagram, peer)
             return
@@ -65,14 +74,19 @@ class Sender(PlainSender):
             datagram = bytes(memoryview(datagram))
         if len(datagram) > self._longest:
             raise MessageLengthError(f"{len(datagram)} bytes")
-        self._data.append(datagram)
+        data = self._data
+        data.append(datagram)
         self._peers.append(peer)
-        if len(self._data) == SLOTS:
+        if len(data) == self._full:
             self._send_gathered()
+
+    def _whom(self, addr: tuple[str, int] | None) -> Peer:
+        return addr if type(addr) is Peer and addr.size in self._usable else self._port.route(addr)
 
     def belong_to(self, peer: Peer | None) -> None:
         """Send to this peer only, to whom the port is connected; None is to everybody."""
         self.only_peer = peer
+        self.current = NOBODY
         self._usable = self._sizes if peer is None else frozenset()
 
     def attempt(self, datagram: bytes, peer: Peer) -> OSError | None:
@@ -81,34 +95,53 @@ class Sender(PlainSender):
             self._send_gathered()
         return super().attempt(datagram, peer)
 
+    def gather(self, batch: "Batch | None" = None) -> None:
+        """Have what is written wait for `flush`; it may answer a batch, and may be as much as that."""
+        self.gathering = True
+        self._batch = batch
+        self._full = SLOTS if batch is None else max(SLOTS, len(batch))
+
     def flush(self) -> None:
         """Send what was gathered, in order, and gather no more."""
         self.gathering = False
         if self._data:
             self._send_gathered()
+        self._batch = None
 
     def _send_gathered(self) -> None:
         data, peers = self._data, self._peers
         self._data, self._peers = [], []
-        if len(data) < WORTH_SEGMENTING or not is_available() or not self._port.connected:
+        if len(data) < WORTH_SEGMENTING or not is_available() or not self._port.has_socket:
             self._send_plainly(zip(data, peers, strict=True))
             return
+        if self._batch is not None and self._batch.is_reflected_by(data, peers):
+            self.reflect(self._batch)
+            return
+        for start in range(0, len(data), SLOTS):
+            self._send_together(data[start : start + SLOTS], peers[start : start + SLOTS])
+
+    def _send_together(self, data: list[bytes], peers: list[Peer]) -> None:
+        """Send up to `SLOTS` datagrams."""
         lengths = list(map(len, data))
-        if self._is_one_flow(peers, lengths) and self._may_segment():
+        longest = self._longest_segment()
+        if self._is_one_flow(peers, lengths) and lengths[0] <= longest:
             self._send_flow(data, peers, lengths[0])
             return
-        ends = self._runs(peers, lengths)
-        starts = [0, *ends[:-1]]
-        weights = list(map(sub, ends, starts))
+        ends = self._runs(peers, lengths, longest)
+        starts: Sequence[int] = range(len(data))
+        weights, sizes = _EACH[: len(data)], lengths
         heads = peers
         controls = [peer.raw_control for peer in peers] if self._control_size else []
         if len(ends) < len(data):
+            starts = [0, *ends[:-1]]
+            weights = list(map(sub, ends, starts))
             controls = [
                 peers[start].raw_control + (segment_control(lengths[start]) if weight > 1 else b"")
                 for start, weight in zip(starts, weights, strict=True)
             ]
             heads = [peers[start] for start in starts]
-            lengths = [lengths[start] * weight for start, weight in zip(starts, weights, strict=True)]
+            sizes = [lengths[start] for start in starts]
+            lengths = [size * weight for size, weight in zip(sizes, weights, strict=True)]
         kind = NAME_SIZE[self._port.addressFamily], self._control_size
         idle = _idle.setdefault(kind, [])
         outgoing = idle.pop() if idle else Outgoing(*kind)
@@ -119,7 +152,7 @@ class Sender(PlainSender):
             self._send_plainly(zip(data[here], peers[here], strict=True))
 
         try:
-            self._push(outgoing.send, weights, plainly)
+            self._push(outgoing.send, weights, sizes, plainly)
         finally:
             idle.append(outgoing)
 
@@ -128,17 +161,18 @@ class Sender(PlainSender):
         count, first, size = len(peers), peers[0], lengths[0]
         return size > 0 and first is peers[-1] and lengths.count(size) == count and all(map(is_, peers, repeat(first)))
 
-    def _runs(self, peers: Sequence[Peer], lengths: Sequence[int]) -> Sequence[int]:
+    def _runs(self, peers: Sequence[Peer], lengths: Sequence[int], longest: int) -> Sequence[int]:
         """Where each run of datagrams of one size to one peer ends; a run of several leaves as one segmented send."""
         count = len(peers)
         if self._unlike:
             self._unlike -= 1
-        elif self._may_segment():
+        elif longest:
             ends = []
             start = 0
             for at in range(1, count + 1):
                 size = lengths[start]
-                if at == count or peers[at] is not peers[start] or lengths[at] != size or at - start >= _segments(size):
+                most = _segments(size) if size <= longest else 1
+                if at == count or peers[at] is not peers[start] or lengths[at] != size or at - start >= most:
                     ends.append(at)
                     start = at
             if len(ends) < count:
@@ -146,10 +180,18 @@ class Sender(PlainSender):
             self._unlike = UNLIKE
         return range(1, count + 1)
 
-    def _may_segment(self) -> bool:
-        if self._unsegmented > 0:
-            self._unsegmented -= 1
-        return not self._unsegmented
+    def _longest_segment(self) -> int:
+        """The size up to which segments are worth a try, once for each batch; 0 where none is."""
+        if self._refused:
+            self._refused -= 1
+            if not self._refused:
+                self._segments_up_to = MAX_SEGMENTED
+        return self._segments_up_to
+
+    def _refuse_segments(self, error: OSError, size: int) -> None:
+        """The kernel sent no segments of this size: too long for this path, or it sends none at all."""
+        self._segments_up_to = size - 1 if error.errno in (errno.EINVAL, errno.EMSGSIZE) else 0
+        self._refused = REFUSED
 
     def _send_flow(self, data: Sequence[bytes], peers: Sequence[Peer], size: int) -> None:
         """Send datagrams of one size to one peer from where they are."""
@@ -166,14 +208,18 @@ class Sender(PlainSender):
 
     def reflect(self, batch: "Batch") -> None:
         """Send all datagrams of a batch back, from where they lie."""
-        if not self._port.connected:
+        if not self._port.has_socket:
             self._counters.unsent += len(batch)
             return
         if self._data:
             self._send_gathered()
+        if self.only_peer is not None and not batch.comes_from(self.only_peer):
+            self.send_back(batch)
+            return
         arrays, lengths, sizes = batch.arrays, batch.slot_lengths, batch.segment_sizes
+        longest = self._longest_segment()
         if sizes:
-            if self._may_segment():
+            if max(sizes) <= longest:
                 arrays.reflect_as_came(sizes)
                 try:
                     self._reflect_each(batch)
@@ -182,7 +228,7 @@ class Sender(PlainSender):
             else:
                 self._send_plainly(list(batch))
             return
-        if len(lengths) >= WORTH_SEGMENTING and self._may_segment():
+        if len(lengths) >= WORTH_SEGMENTING and lengths[0] <= longest:
             if self._unlike:
                 self._unlike -= 1
             elif lengths[0] and lengths.count(lengths[0]) == len(lengths) and arrays.comes_from_one(len(lengths)):
@@ -192,11 +238,19 @@ class Sender(PlainSender):
                 self._unlike = UNLIKE
         self._reflect_each(batch)
 
+    def send_back(self, datagrams: Iterable[tuple[bytes, Peer]]) -> None:
+        """Write each to who sent it, but to strangers: the port may be connected by now."""
+        for datagram, peer in datagrams:
+            if self.only_peer in (None, peer):
+                self.write(datagram, peer)
+            else:
+                self._counters.unsent += 1
+
     def _reflect_each(self, batch: "Batch", start: int = 0) -> None:
         """Send what each slot holds, from one slot on."""
         lengths, sizes = batch.slot_lengths, batch.segment_sizes
-        weights = list(map(datagrams_in, lengths, sizes)) if sizes else [1] * len(lengths)
-        self._push(batch.arrays.reflect, weights, lambda slot: self._send_plainly(batch.slot(slot)), start)
+        weights = list(map(datagrams_in, lengths, sizes)) if sizes else _EACH[: len(lengths)]
+        self._push(batch.arrays.reflect, weights, sizes, lambda slot: self._send_plainly(batch.slot(slot)), start)
 
     def _reflect_flow(self, batch: "Batch") -> None:
         size, descriptor = batch.slot_lengths[0], self._port.fileno()
@@ -214,53 +268,50 @@ class Sender(PlainSender):
         step = _segments(size)
         for start in range(0, count, step):
             end = min(start + step, count)
-            try:
-                send(start, end)
-            except OSError as error:
-                if error.errno in UNSEGMENTABLE:
-                    self._unsegmented = REFUSED
-                elif self._is_of_earlier(error, size):
-                    self._port.network_failed(error)
-                else:
-                    self._refuse(error, end - start)
-                    continue
+            failed = self._sent(send, start, end)
+            if not isinstance(failed, OSError):
+                self._counters.sent += end - start
+            elif failed.errno in UNSEGMENTABLE:
+                self._refuse_segments(failed, size)
                 plainly(start)
                 return
-            self._counters.sent += end - start
+            else:
+                self._refuse(failed, end - start)
+
+    def _sent(self, send: Callable[[int, int], Result], start: int, end: int) -> Result | OSError:
+        """What comes of a send, or the error that says that it was not."""
+        try:
+            return send(start, end)
+        except OSError as error:
+            return self._again(error, lambda: send(start, end)) if self._may_be_of_earlier(error) else error
 
     def _push(
         self,
         send: Callable[[int, int, int], int],
         weights: Sequence[int],
+        sizes: Sequence[int],
         plainly: Callable[[int], None],
         start: int = 0,
     ) -> None:
-        """Send runs, of so many datagrams each, until all are sent or counted; `plainly` sends the datagrams of one."""
+        """Send runs of datagrams, so many of each size, until all are sent or counted; `plainly` sends those of one."""
         at, end = start, len(weights)
-        retried = False
-        while at < end and self._port.connected:
-            try:
-                went = send(self._port.fileno(), at, end)
-            except OSError as error:
-                if weights[at] > 1 and error.errno in UNSEGMENTABLE:
-                    self._unsegmented = REFUSED
-                    plainly(at)
-                elif not retried and self._is_of_earlier(error, 0):
-                    self._port.network_failed(error)
-                    retried = True
-                    continue
-                elif error.errno == errno.EINVAL:  # what was asked may be no source address
-                    plainly(at)
-                elif error.errno in WOULD_BLOCK:
-                    self._refuse(error, sum(weights[at:]))
-                    return
-                else:
-                    self._refuse(error, weights[at])
-                at += 1
-            else:
+        while at < end and self._port.has_socket:
+            went = self._sent(partial(send, self._port.fileno()), at, end)
+            if not isinstance(went, OSError):
                 self._counters.sent += sum(weights[at : at + went])
                 at += went
-            retried = False
+                continue
+            if weights[at] > 1 and went.errno in UNSEGMENTABLE:
+                self._refuse_segments(went, sizes[at])
+                plainly(at)
+            elif went.errno in (errno.EINVAL, errno.ENOSYS):  # what was asked may be no source address
+                plainly(at)
+            elif went.errno in WOULD_BLOCK:
+                self._refuse(went, sum(weights[at:]))
+                return
+            else:
+                self._refuse(went, weights[at])
+            at += 1
         self._counters.unsent += sum(weights[at:])
 
 

@@ -29,6 +29,7 @@ IPV6_MULTICAST_ALL = 29
 _IPV4_REPORTS = (
     *((SOL_SOCKET, option) for option in (29, 35, 37, 40, 41, 75, 82)),
     *((IPPROTO_IP, option) for option in (6, 7, 11, 12, 13, 18, 20, 23, 25)),
+    *((socket.IPPROTO_UDP, option) for option in (1, 103)),
 )
 _REPORTS = (
     *_IPV4_REPORTS,  # an IPv6 socket has them for what comes by IPv4
@@ -128,8 +129,8 @@ def report_nothing(sock: socket.socket) -> None:
     """Take back what whoever opened the socket wants to be told with each datagram (systemd.socket(5), Timestamping=).
 
     It would stand where the destination is looked for; the destination itself stays, which whoever shares the socket
-    may need. A queue of errors that nobody empties (ip(7), IP_RECVERR) goes with it; coalesced datagrams (udp(7),
-    UDP_GRO) do not, since some may wait in the queue already.
+    may need. So do coalesced datagrams (udp(7), UDP_GRO), since some may wait in the queue already. A queue of errors
+    that nobody empties (ip(7), IP_RECVERR) goes, as does what cuts or holds what is sent (UDP_SEGMENT, UDP_CORK).
     """
     if not _LINUX:
         return
