@@ -21,6 +21,12 @@ TWINS = ("echo", "unchanged")
 #: Who also takes part with the loop guard and a thousand networks to refuse, where a case is about that.
 GUARDED = "echo@guarded"
 
+#: An unchanged protocol that answers with something else, so that its answers cannot leave from where datagrams lie.
+CHANGING = "unchanged@changing"
+
+#: What comes behind the ``@`` of these, and is a word of their command lines.
+WORDS = ("guarded", "changing")
+
 TIMER = "timer"
 REFUSED = "refused"
 START = "start"
@@ -74,8 +80,8 @@ FOUR = Case(in_flight=4)
 GSO = Case(size=1200, in_flight=512, segments=48)
 WILDCARD = Case(wildcard=True)
 
-#: Cases about the guard.
-WITH_GUARD = (PLAIN, MANY_SOURCES)
+#: Who takes part besides everybody.
+BESIDES = {PLAIN: (GUARDED, CHANGING), MANY_SOURCES: (GUARDED, CHANGING), GSO: (CHANGING,)}
 
 #: The subset that shows whether the targets are met, and what IPv6 and long datagrams cost.
 DEFAULT = (PLAIN, MANY_SOURCES, ONE, FOUR, GSO, WILDCARD, Case(size=1200), Case(ipv6=True))

@@ -11,21 +11,21 @@ from typing import Any
 
 from benchmarks import load
 from benchmarks.cases import (
+    BESIDES,
     ECHOES,
     FLOOD_RATE,
     FLOODS,
-    GUARDED,
     LIMITED,
     MANY_SOURCES,
     TWINS,
-    WITH_GUARD,
+    WORDS,
     Case,
 )
 from benchmarks.contestants import PATIENCE, BenchmarkError, Server, cores
 from benchmarks.load import Figures
 
 #: A lane is a contestant in a case; ``echo@explicit`` is one that is bound to one address where the case is not,
-#: ``echo@guarded`` one that has a guard.
+#: ``echo@guarded`` one that has a guard, ``unchanged@changing`` one that answers with something else.
 Lanes = dict[str, list[Figures]]
 
 #: Is told what is being measured.
@@ -40,7 +40,7 @@ STARTERS = ("stock", "unchanged", "echo")
 def lanes(case: Case) -> list[str]:
     """Who takes part in a case, in the order of turns."""
     twins = [f"{name}@explicit" for name in TWINS if case.wildcard]
-    return [*ECHOES, *twins, *([GUARDED] if case in WITH_GUARD else [])]
+    return [*ECHOES, *twins, *BESIDES.get(case, ())]
 
 
 def measure_echoes(folder: Path, case: Case, turns: int, seconds: float, progress: Progress) -> Lanes:
@@ -51,7 +51,7 @@ def measure_echoes(folder: Path, case: Case, turns: int, seconds: float, progres
         for lane in lanes(case):
             name, _, how = lane.partition("@")
             host = case.target_host if how == "explicit" else case.listen_host
-            words = [how] if how == "guarded" else []
+            words = [how] if how in WORDS else []
             servers[lane] = stack.enter_context(Server(name, folder, host, *words, cpu=server_cpu))
         for server in servers.values():
             load.echo(folder, case, server, min(seconds, 0.1), client_cpu)  # to warm up

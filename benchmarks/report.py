@@ -21,6 +21,7 @@ from benchmarks.cases import (
     START_LIMIT,
     TARGETS,
     TIMER_LIMITS,
+    WORDS,
     Case,
 )
 from benchmarks.contestants import cores
@@ -150,7 +151,7 @@ def _limit_targets(results: Results) -> Iterable[list[str]]:
 def label(lane: str) -> str:
     """What a lane is called."""
     name, _, how = lane.partition("@")
-    return ECHOES[name] + {"": "", "explicit": ", bound to one address", "guarded": ", guarded"}[how]
+    return ECHOES[name] + {"": "", "explicit": ", bound to one address", **dict.fromkeys(WORDS, f", {how}")}[how]
 
 
 def echo_table(lanes: Lanes) -> str:

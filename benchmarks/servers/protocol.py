@@ -13,3 +13,11 @@ class Unchanged(DatagramProtocol):
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
         """Send it back."""
         self.transport.write(datagram, addr)
+
+
+class Changing(Unchanged):
+    """Sends back the same with another last byte."""
+
+    def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+        """Send another one back."""
+        self.transport.write(datagram[:-1] + b"!", addr)
