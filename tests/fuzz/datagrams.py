@@ -129,32 +129,38 @@ def batch(data: bytes) -> None:
     family = (AF_INET, AF_INET6)[header[0] & 1]
     count = header[1] % mmsg.SLOTS + 1
     size = sockopts.CONTROL_SIZE[family] if header[0] & 2 else 0
-    arrays, idle = _arrays(family, size), []  # type: ignore[var-annotated]
+    flows = bool(header[0] & 16)
+    arrays, idle = _arrays(family, size, mmsg.SEGMENT_SPACE * flows), []  # type: ignore[var-annotated]
     _fill(arrays.names, rest)
-    _fill(arrays.controls, rest[::-1] if header[0] & 4 else _destinations(size, rest))
+    coalesced = (mmsg.COALESCED_HEADER + rest[:4]).ljust(mmsg.SEGMENT_SPACE, b"\0") * flows
+    _fill(arrays.controls, rest[::-1] if header[0] & 4 else coalesced + _destinations(size, rest))
     for slot in range(count):
         arrays._lengths[slot] = rest[slot % len(rest)] * (header[2] % 3)
-    arrays.answer_from_destinations(count)
+        if arrays._control_lengths is not None:
+            arrays._control_lengths[slot] = arrays._stride if header[3] & 1 else rest[slot % len(rest)] % arrays._stride
     sender, counters = _sender(family, size)
     sender.gathering = bool(header[0] & 8)
     got = Batch.of(arrays, count, sender, PeersByName(), idle)
+    arrays.answer_from_destinations(count)
     assert [len(payload) for payload in got.payloads] == list(got.lengths)
-    assert len(got.peers) == len(got.names) == len(got) == count
+    assert sum(got.lengths) == sum(arrays.lengths(count))
+    datagrams = len(got)
+    assert len(got.peers) == len(got.names) == datagrams >= count
     got.reflect()
     for payload, peer in got:
         with contextlib.suppress(MessageLengthError):
             sender.write(payload, peer)
-    got.keep(index for index in range(count) if index % 2)
+    got.keep(index for index in range(datagrams) if index % 2)
     got.reflect()
     sender.flush()
     got.close()
     assert idle == [arrays]
-    assert counters.sent + counters.unsent == 2 * count + count // 2
+    assert counters.sent + counters.unsent == 2 * datagrams + datagrams // 2
 
 
 @functools.cache
-def _arrays(family: AddressFamily, control_size: int) -> Arrays:
-    return Arrays(NAME_SIZE[family], control_size)
+def _arrays(family: AddressFamily, control_size: int, room: int) -> Arrays:
+    return Arrays(NAME_SIZE[family], control_size, room)
 
 
 def _fill(memory: Any, data: bytes) -> None:
@@ -197,7 +203,12 @@ TARGETS = {
     ),
     "batch": Target(
         batch,
-        [bytes([kind, count, 1, 0]) + name for kind in range(16) for count in (0, 63) for name in (_NAME4, _NAME6)],
+        [
+            bytes([kind, count, 1, 1]) + start
+            for kind in range(32)
+            for count in (0, 63)
+            for start in (_NAME4, _NAME6, b"\3\0\0\0" + _NAME4)
+        ],
         _WORDS,
     ),
 }
