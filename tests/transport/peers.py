@@ -1,13 +1,16 @@
-"""Protocols and marks that the tests of the transport share."""
+"""Protocols, clients and marks that the tests of the transport share."""
 
+import socket
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from twisted.internet.protocol import DatagramProtocol
 
-from tests.support import PATIENCE
-from udpservices import DatagramReactor
+from tests.support import PATIENCE, udp_socket
+from udpservices import Batch, DatagramReactor
+
+LOOPBACK = "127.0.0.1"
 
 
 class Recorder(DatagramProtocol):
@@ -41,6 +44,34 @@ class Echoing(Recorder):
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
         super().datagramReceived(datagram, addr)
         self.transport.write(datagram, addr)
+
+
+class Batches(DatagramProtocol):
+    """Does something with each batch."""
+
+    noisy = False
+    transport: Any
+
+    def __init__(self, do: Any) -> None:
+        self.do = do
+        self.sizes: list[int] = []
+
+    def datagramsReceived(self, batch: Batch) -> None:
+        self.sizes.append(len(batch))
+        self.do(self, batch)
+
+
+def queue(port: Any, datagrams: list[bytes]) -> socket.socket:
+    """A client whose datagrams wait for the port."""
+    client = udp_socket()
+    client.connect((LOOPBACK, port.getHost().port))
+    for datagram in datagrams:
+        client.send(datagram)
+    return client
+
+
+def heard(client: socket.socket, count: int) -> list[bytes]:
+    return [client.recv(65535) for _ in range(count)]
 
 
 def _stock(reactor: Any) -> Any:

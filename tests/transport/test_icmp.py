@@ -247,7 +247,7 @@ class TestSegments:
             assert port.counters.network_errors == (number is not None), (kind, code)
             assert len(protocol.errors) + protocol.refused == (number is not None)
             assert port.counters.unsent == 0
-            assert port.sender._segments_up_to == (mmsg.MAX_SEGMENTED if mmsg.SEGMENTING else 0)
+            assert port.sender.segments.up_to == (mmsg.MAX_SEGMENTED if mmsg.SEGMENTING else 0)
 
 
 class TestFewDatagrams:

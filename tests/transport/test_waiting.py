@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 
 from tests.conftest import Turning
 from tests.support import udp_socket
-from tests.transport.peers import Recorder
+from tests.transport.peers import Recorder, heard
 from udpservices import DatagramPort, DatagramReactor
 from udpservices.transport import plain, waiting
 
@@ -120,3 +120,68 @@ def test_stopping_leaves_no_timer(epoll: Turning, refusing: list[int]) -> None:
     epoll.until(lambda: protocol.stopped)
     assert told == [(b"x", ConnectionDone)]
     assert not [call for call in epoll.reactor.getDelayedCalls() if call.func.__self__ is port._waiting]
+
+
+class TestWaitingForRoom:
+    def test_waits_and_is_told(self, epoll: Turning, monkeypatch: pytest.MonkeyPatch) -> None:
+        """While the kernel has no room nothing is lost, and the order is kept."""
+        port = DatagramReactor(epoll.reactor).listenUDP(0, Recorder(), interface=LOOPBACK)
+        full = [errno.EAGAIN, errno.ENOBUFS, errno.EAGAIN]
+        attempt = plain.PlainSender._try
+
+        def sometimes(self: Any, datagram: bytes, peer: Any) -> None:
+            if full:
+                raise OSError(full.pop(), "no room")
+            attempt(self, datagram, peer)
+
+        monkeypatch.setattr(plain.PlainSender, "_try", sometimes)
+        fired: list[Any] = []
+        with udp_socket() as listener:
+            for number in range(3):
+                sent = port.writeWhenWritable(b"%d" % number, listener.getsockname())
+                sent.addCallback(lambda _, number: fired.append(number), number)
+            assert not fired
+            epoll.until(lambda: len(fired) == 3)
+            assert heard(listener, 3) == [b"0", b"1", b"2"]
+        assert fired == [0, 1, 2]
+        assert (port.counters.sent, port.counters.unsent) == (3, 0)
+
+    def test_survives_an_error_while_reading_is_paused(self, turning: Turning, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A poller that watches a port for room alone takes an ICMP error for its end."""
+        protocol = Recorder()
+        port = DatagramReactor(turning.reactor).listenUDP(0, protocol, interface=LOOPBACK)
+        attempt = plain.PlainSender._try
+
+        def refuse(self: Any, datagram: bytes, peer: Any) -> None:
+            raise OSError(errno.EAGAIN, "no room")
+
+        monkeypatch.setattr(plain.PlainSender, "_try", refuse)
+        fired: list[Any] = []
+        with udp_socket() as gone:
+            port.connect(*gone.getsockname())
+        port.stopReading()
+        port.writeWhenWritable(b"x").addBoth(fired.append)
+        port.socket.send(b"to nobody")
+        turning.turn(3)
+        monkeypatch.setattr(plain.PlainSender, "_try", attempt)
+        turning.until(lambda: fired)
+        assert port.connected
+        assert fired == [None]
+        port.startReading()
+        turning.until(lambda: port.counters.network_errors)
+
+    def test_stopping_tells_those_that_wait(self, epoll: Turning, monkeypatch: pytest.MonkeyPatch) -> None:
+        port = DatagramReactor(epoll.reactor).listenUDP(0, Recorder(), interface=LOOPBACK)
+
+        def refuse(self: Any, datagram: bytes, peer: Any) -> None:
+            raise OSError(errno.EAGAIN, "no room")
+
+        monkeypatch.setattr(plain.PlainSender, "_try", refuse)
+        failures: list[Failure] = []
+        port.writeWhenWritable(b"x", (LOOPBACK, 9)).addErrback(failures.append)
+        cancelled = port.writeWhenWritable(b"y", (LOOPBACK, 9)).addErrback(lambda failure: None)
+        cancelled.cancel()
+        port.stopListening()
+        epoll.until(lambda: failures)
+        assert failures[0].check(ConnectionDone)
+        assert port.counters.unsent == 1

@@ -4,16 +4,12 @@ import errno
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from itertools import repeat
-from operator import is_, sub
+from operator import sub
 from typing import TYPE_CHECKING
 
 from twisted.internet.error import MessageLengthError
 
 from udpservices.transport.mmsg import (
-    MAX_SEGMENTED,
-    MAX_SEGMENTS,
-    SEGMENTING,
     SLOTS,
     SOL_UDP,
     UDP_SEGMENT,
@@ -26,17 +22,11 @@ from udpservices.transport.mmsg import (
 from udpservices.transport.outgoing import Outgoing
 from udpservices.transport.peers import NAME_SIZE, NOBODY, Peer
 from udpservices.transport.plain import LONGEST, PlainSender, Result
+from udpservices.transport.segments import WORTH_SEGMENTING, Segments, is_one_flow, segments
 
 if TYPE_CHECKING:
     from udpservices.transport.batch import Batch
     from udpservices.transport.port import DatagramPort
-
-#: From how many datagrams on one segmented send is cheaper than many plain ones.
-WORTH_SEGMENTING = 6
-
-#: Batches without a look for one flow after one that was none; without such segments after the kernel refused them.
-UNLIKE = 16
-REFUSED = 1024
 
 # Runs of one datagram each.
 _EACH = [1] * SLOTS
@@ -60,9 +50,7 @@ class Sender(PlainSender):
         self._usable = self._sizes = frozenset((name_size, name_size + control_size))
         self._data: list[bytes] = []
         self._peers: list[Peer] = []
-        self._unlike = 0
-        self._segments_up_to = MAX_SEGMENTED if SEGMENTING else 0
-        self._refused = 0
+        self.segments = Segments()
 
     def write(self, datagram: bytes, addr: tuple[str, int] | None = None) -> None:
         """Do what `DatagramPort.write` says: send, or keep for `flush` while `gathering`."""
@@ -123,11 +111,11 @@ class Sender(PlainSender):
     def _send_together(self, data: list[bytes], peers: list[Peer]) -> None:
         """Send up to `SLOTS` datagrams."""
         lengths = list(map(len, data))
-        longest = self._longest_segment()
-        if self._is_one_flow(peers, lengths) and lengths[0] <= longest:
+        longest = self.segments.longest()
+        if is_one_flow(peers, lengths) and lengths[0] <= longest:
             self._send_flow(data, peers, lengths[0])
             return
-        ends = self._runs(peers, lengths, longest)
+        ends = self.segments.runs(peers, lengths, longest)
         starts: Sequence[int] = range(len(data))
         weights, sizes = _EACH[: len(data)], lengths
         heads = peers
@@ -156,43 +144,6 @@ class Sender(PlainSender):
         finally:
             idle.append(outgoing)
 
-    def _is_one_flow(self, peers: Sequence[Peer], lengths: Sequence[int]) -> bool:
-        """Whether all go to one peer in one size."""
-        count, first, size = len(peers), peers[0], lengths[0]
-        return size > 0 and first is peers[-1] and lengths.count(size) == count and all(map(is_, peers, repeat(first)))
-
-    def _runs(self, peers: Sequence[Peer], lengths: Sequence[int], longest: int) -> Sequence[int]:
-        """Where each run of datagrams of one size to one peer ends; a run of several leaves as one segmented send."""
-        count = len(peers)
-        if self._unlike:
-            self._unlike -= 1
-        elif longest:
-            ends = []
-            start = 0
-            for at in range(1, count + 1):
-                size = lengths[start]
-                most = _segments(size) if size <= longest else 1
-                if at == count or peers[at] is not peers[start] or lengths[at] != size or at - start >= most:
-                    ends.append(at)
-                    start = at
-            if len(ends) < count:
-                return ends
-            self._unlike = UNLIKE
-        return range(1, count + 1)
-
-    def _longest_segment(self) -> int:
-        """The size up to which segments are worth a try, once for each batch; 0 where none is."""
-        if self._refused:
-            self._refused -= 1
-            if not self._refused:
-                self._segments_up_to = MAX_SEGMENTED
-        return self._segments_up_to
-
-    def _refuse_segments(self, error: OSError, size: int) -> None:
-        """The kernel sent no segments of this size: too long for this path, or it sends none at all."""
-        self._segments_up_to = size - 1 if error.errno in (errno.EINVAL, errno.EMSGSIZE) else 0
-        self._refused = REFUSED
-
     def _send_flow(self, data: Sequence[bytes], peers: Sequence[Peer], size: int) -> None:
         """Send datagrams of one size to one peer from where they are."""
         peer = peers[0]
@@ -217,7 +168,7 @@ class Sender(PlainSender):
             self.send_back(batch)
             return
         arrays, lengths, sizes = batch.arrays, batch.slot_lengths, batch.segment_sizes
-        longest = self._longest_segment()
+        longest = self.segments.longest()
         if sizes:
             if max(sizes) <= longest:
                 arrays.reflect_as_came(sizes)
@@ -228,14 +179,11 @@ class Sender(PlainSender):
             else:
                 self._send_plainly(list(batch))
             return
-        if len(lengths) >= WORTH_SEGMENTING and lengths[0] <= longest:
-            if self._unlike:
-                self._unlike -= 1
-            elif lengths[0] and lengths.count(lengths[0]) == len(lengths) and arrays.comes_from_one(len(lengths)):
+        if len(lengths) >= WORTH_SEGMENTING and 0 < lengths[0] <= longest and self.segments.worth_a_look():
+            if lengths.count(lengths[0]) == len(lengths) and arrays.comes_from_one(len(lengths)):
                 self._reflect_flow(batch)
                 return
-            else:
-                self._unlike = UNLIKE
+            self.segments.nothing_found()
         self._reflect_each(batch)
 
     def send_back(self, datagrams: Iterable[tuple[bytes, Peer]]) -> None:
@@ -265,14 +213,14 @@ class Sender(PlainSender):
         self, send: Callable[[int, int], object], count: int, size: int, plainly: Callable[[int], None]
     ) -> None:
         """Send one flow in as few sends as it fits; `plainly` sends it unsegmented from one datagram on."""
-        step = _segments(size)
+        step = segments(size)
         for start in range(0, count, step):
             end = min(start + step, count)
             failed = self._sent(send, start, end)
             if not isinstance(failed, OSError):
                 self._counters.sent += end - start
             elif failed.errno in UNSEGMENTABLE:
-                self._refuse_segments(failed, size)
+                self.segments.refused(failed, size)
                 plainly(start)
                 return
             else:
@@ -302,7 +250,7 @@ class Sender(PlainSender):
                 at += went
                 continue
             if weights[at] > 1 and went.errno in UNSEGMENTABLE:
-                self._refuse_segments(went, sizes[at])
+                self.segments.refused(went, sizes[at])
                 plainly(at)
             elif went.errno in (errno.EINVAL, errno.ENOSYS):  # what was asked may be no source address
                 plainly(at)
@@ -313,11 +261,6 @@ class Sender(PlainSender):
                 self._refuse(went, weights[at])
             at += 1
         self._counters.unsent += sum(weights[at:])
-
-
-def _segments(size: int) -> int:
-    """How many datagrams of a size one segmented send takes."""
-    return min(MAX_SEGMENTS, max(MAX_SEGMENTED // size, 1)) if size else 1
 
 
 # As in `receiving`: by what they are for.
