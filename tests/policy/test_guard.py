@@ -24,7 +24,7 @@ from udpservices.policy.guard import ONE_IN, QUIET, Guard, GuardRules
 from udpservices.policy.loops import NO_LOOP_RULES, LoopRules, OpenPorts, OwnAddresses, open_ports
 from udpservices.policy.refusals import LOG_INTERVAL
 from udpservices.services.echo import Echo
-from udpservices.transport import filters, mmsg
+from udpservices.transport import filters, mmsg, peers
 from udpservices.transport.port import DatagramPort
 from udpservices.transport.sockopts import dropped_by_kernel
 
@@ -402,6 +402,19 @@ class TestSamples:
         where = lines(events)[0].partition(" ")[0]
         assert lines(events) == [f"{where} refused about 2 more in 5 s (in a network to be refused; --deny)"]
         assert not sampled.clock.getDelayedCalls()
+
+
+def test_forged_sources_cost_no_peer_each(guarded: Guarded, monkeypatch: pytest.MonkeyPatch, decides: str) -> None:
+    """What is refused in Python must cost less than an answer, and the text of an address is half of one."""
+    made: list[Any] = []
+    make = peers.peer
+    monkeypatch.setattr(peers, "peer", lambda *words: made.append(words) or make(*words))
+    port = guarded.port(access(deny="127.0.1.0/24"))
+    for number in range(1, 100):
+        guarded.client(f"127.0.1.{number}").sendto(b"hello", (HERE, port.getHost().port))
+    guarded.settled(port)
+    assert port.counters.refused == {"denied": 99}
+    assert len(made) == 1, "the one who is answered"
 
 
 class TestSockets:

@@ -113,12 +113,12 @@ class Guard:
             self._refuse(batch, refused, sure)
 
     def _refuse(self, batch: Batch, refused: dict[int, Reason], sure: bool) -> None:
-        lengths, peers = batch.lengths, batch.peers
+        lengths, names = batch.lengths, batch.names
         cut = False
         for index, reason in refused.items():
             was_cut = self._filtering and not lengths[index]
             cut = cut or was_cut
-            self._refusals.add(reason, peers[index], ONE_IN if sure and was_cut and self._samples else 1)
+            self._refusals.add(reason, names[index], ONE_IN if sure and was_cut and self._samples else 1)
         batch.keep([index for index in range(len(lengths)) if index not in refused])
         if cut:
             self._hear()

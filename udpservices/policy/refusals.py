@@ -5,7 +5,8 @@ from typing import NamedTuple
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from udpservices.transport.addresses import endpoint_text
+from udpservices.transport.addresses import endpoint_text, host_and_port
+from udpservices.transport.peers import unpack
 from udpservices.transport.port import DatagramPort
 
 #: Seconds between two lines of the log about one reason, at one port.
@@ -52,10 +53,11 @@ class Refusals:
         self._clock = clock
         self._complaints: dict[Reason, _Complaint] = {}
 
-    def add(self, reason: Reason, peer: tuple[str, int], stands_for: int) -> None:
+    def add(self, reason: Reason, name: bytes, stands_for: int = 1) -> None:
         """Count a refusal and log it, unless that was done of late.
 
-        `stands_for` is 1, or how many datagrams the one from this peer is a sample of.
+        `name` is the peer's, in the kernel's words: a flood of forged ones costs no text each. `stands_for` is 1, or
+        how many datagrams the one from this peer is a sample of.
         """
         self._counters.refused[reason.name] += 1
         self._counters.filtered += stands_for - 1
@@ -68,7 +70,7 @@ class Refusals:
         _log.warn(
             "{where} refused {peer} ({reason.words}; {reason.option}){more}",
             where=self._where,
-            peer=endpoint_text(*peer),
+            peer=endpoint_text(*host_and_port(unpack(name))),
             reason=reason,
             more=f", and about {complaint.more:,} more so in {now - complaint.since:.0f} s" if complaint else "",
         )
