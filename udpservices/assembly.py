@@ -41,7 +41,9 @@ def listening_service(protocol: Any, label: str, options: Any, reactor: Any) -> 
         return service
     both = Services()
     service.setServiceParent(both)
-    stream = StreamService(label, options["tcp"], lambda: protocol.streamFromOptions(options, reactor), reactor)
+    stream = StreamService(
+        label, options["tcp"], lambda: protocol.streamFromOptions(options, reactor), reactor, options.access
+    )
     stream.setServiceParent(both)
     return both
 

@@ -9,18 +9,55 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IDelayedCall, IListeningPort
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from udpservices.endpoints import EndpointError
+from udpservices.policy.access import AccessList
+from udpservices.policy.refusals import Refusals
 from udpservices.stream_descriptions import stream_description
 from udpservices.transport.addresses import endpoint_text
+from udpservices.transport.counters import Counters
 from udpservices.transport.faults import Seldom
+from udpservices.transport.peers import pack, raw_address
 from udpservices.transport.sockets import has_descriptor_to_spare
 
 #: While the process has no descriptor to spare, look again after so many seconds; clients wait in the queue meanwhile.
 ACCEPT_AGAIN = 0.5
+
+
+class _Unserved(Protocol):
+    """Ends a connection before anything is said, whatever is wrapped around it, such as TLS."""
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        getattr(transport, "abortConnection", transport.loseConnection)()
+
+
+class StreamFactory(Factory):
+    """Serves whom an access list does."""
+
+    noisy = False
+
+    def __init__(self, make_protocol: Callable[[], Any], access: AccessList) -> None:
+        self._make_protocol = make_protocol
+        self._access = access
+        #: Those of the port; to be given before anybody can connect.
+        self.refusals: Refusals | None = None
+
+    def buildProtocol(self, addr: Any) -> Any:
+        """The protocol of one connection. An address that is not of IP is no network's."""
+        if isinstance(addr, IPv4Address | IPv6Address):
+            host = addr.host.partition("%")[0]
+            name = pack((host, addr.port) if isinstance(addr, IPv4Address) else (host, addr.port, 0, 0))
+            if reason := self._access.refuses(raw_address(name)):
+                if self.refusals is not None:
+                    self.refusals.add(reason, name)
+                return _Unserved()
+        protocol = self._make_protocol()
+        protocol.factory = self
+        return protocol
 
 
 class StreamService(Service):
@@ -28,15 +65,23 @@ class StreamService(Service):
 
     _log = Logger()
 
-    def __init__(self, label: str, description: str, make_protocol: Callable[[], Any], reactor: Any) -> None:
+    def __init__(
+        self,
+        label: str,
+        description: str,
+        make_protocol: Callable[[], Any],
+        reactor: Any,
+        access: AccessList | None = None,
+    ) -> None:
         """`label` is what the log calls the service; `make_protocol` is called once a connection.
 
-        `description` is what `stream_description` reads.
+        `description` is what `stream_description` reads; `access` says who is served, everybody where it is None.
         """
         self._label = label
         self._description = description
-        self._factory = Factory.forProtocol(make_protocol)
-        self._factory.noisy = False
+        #: What the access list refused since the service was made, in `refused`.
+        self.counters = Counters()
+        self._factory = StreamFactory(make_protocol, access or AccessList())
         self._reactor = reactor
         self._port: IListeningPort | None = None
         self._pause: IDelayedCall | None = None
@@ -58,6 +103,7 @@ class StreamService(Service):
         if isinstance(outcome[0], Failure):
             raise self._refused(outcome[0].value) from outcome[0].value
         self._port = outcome[0]
+        self._factory.refusals = Refusals(_where(self._port.getHost()), self.counters, self._reactor)
         if hasattr(self._port, "doRead"):
             self._accept_with_care(self._port)
 
@@ -97,6 +143,8 @@ class StreamService(Service):
         if self._pause is not None and self._pause.active():
             self._pause.cancel()
         port, self._port = self._port, None
+        if self._factory.refusals is not None:
+            self._factory.refusals.settle()
         stopping: Deferred[None] = succeed(None) if port is None else maybeDeferred(cast("Any", port).stopListening)
         return stopping
 

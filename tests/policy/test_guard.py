@@ -408,7 +408,12 @@ def test_forged_sources_cost_no_peer_each(guarded: Guarded, monkeypatch: pytest.
     """What is refused in Python must cost less than an answer, and the text of an address is half of one."""
     made: list[Any] = []
     make = peers.peer
-    monkeypatch.setattr(peers, "peer", lambda *words: made.append(words) or make(*words))
+
+    def count(*words: Any) -> peers.Peer:
+        made.append(words)
+        return make(*words)
+
+    monkeypatch.setattr(peers, "peer", count)
     port = guarded.port(access(deny="127.0.1.0/24"))
     for number in range(1, 100):
         guarded.client(f"127.0.1.{number}").sendto(b"hello", (HERE, port.getHost().port))

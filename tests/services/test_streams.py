@@ -23,6 +23,7 @@ from tests.machine import free_port
 from tests.services.commands import maker, parsed, refusal
 from tests.support import BIN, PATIENCE, Process, descriptors, logged, run, serving, text, tool, wait_until
 from udpservices.endpoints import EndpointError
+from udpservices.policy.access import AccessList, parse_network
 from udpservices.services.echo import EchoStream
 from udpservices.stream_descriptions import stream_description
 from udpservices.streams import StreamService
@@ -195,6 +196,90 @@ class TestMistakes:
             with pytest.raises(SystemExit, match=r"^udpecho: --tcp "):
                 maker("udpecho").makeService(options, epoll.reactor)
             epoll.until(lambda: descriptors() == before, "the sockets to be closed")
+
+
+def refuses(port: int, host: str = "127.0.0.1", source: str = "127.0.0.1") -> bool:
+    """Whether a connection from this source ends before anything is said."""
+    try:
+        with socket.create_connection((host, port), timeout=PATIENCE, source_address=(source, 0)) as sock:
+            sock.sendall(b"hello")
+            return sock.recv(100) != b"hello"
+    except (ConnectionResetError, BrokenPipeError):
+        return True
+
+
+class TestAccess:
+    """--allow and --deny hold for both halves of a service."""
+
+    @pytest.mark.parametrize("command", ["udpecho", "udptime", "udpdiscard"])
+    def test_refused(self, command: str) -> None:
+        words = (command, "--listen", "127.0.0.1:0", "--tcp", "0", "--deny", "127.0.0.2")
+        with streaming(*words) as (process, port):
+            assert refuses(port, source="127.0.0.2")
+            process.wait_for(
+                rf"127\.0\.0\.1:{port}/tcp refused 127\.0\.0\.2:\d+ \(in a network to be refused; --deny\)$"
+            )
+
+    def test_others_are_served(self, tmp_path: Path) -> None:
+        """Also by what files say; and a flood of connections writes two lines, one of them in the end."""
+        path = tmp_path / "networks"
+        path.write_text("127.0.0.3\n")
+        with streaming(*ECHO, "--tcp", "0", "--allow", "127.0.0.4", "--allow-file", str(path)) as (process, port):
+            assert all(refuses(port) for _ in range(20))
+            assert not refuses(port, source="127.0.0.3")
+            assert not refuses(port, source="127.0.0.4")
+            process.stop()
+            assert len(re.findall("/tcp refused ", process.output)) == 2
+            process.wait_for(r"/tcp refused about 19 more in \d+ s \(in no network to be served; --allow\)$")
+
+    def test_ipv4_on_a_port_of_both_families(self) -> None:
+        """Twisted's tcp6 takes IPv4 too: it follows the IPv4 rules."""
+        with streaming(*ECHO, "--tcp", "tcp6:0:interface=\\:\\:", "--deny", "127.0.0.2") as (process, port):
+            assert refuses(port, source="127.0.0.2")
+            assert not refuses(port)
+            assert not refuses(port, "::1", "::1")
+            process.wait_for(r"/tcp refused \[::ffff:127\.0\.0\.2\]:\d+ ")
+
+    def test_ipv6(self) -> None:
+        with streaming(*ECHO, "--tcp", "[::1]:0", "--deny", "::1") as (_, port):
+            assert refuses(port, "::1", "::1")
+
+    def test_what_is_wrapped_around_it(self) -> None:
+        """Wrappers of Twisted's, TLS for one, take no refusal for an answer."""
+        with streaming(*ECHO, "--tcp", "haproxy:tcp:0:interface=127.0.0.1", "--deny", "127.0.0.2") as (_, port):
+            assert refuses(port, source="127.0.0.2")
+
+    def test_not_sockets_of_unix(self, tmp_path: Path) -> None:
+        path = tmp_path / "echo"
+        with serving(*ECHO, "--tcp", f"unix:{path}", "--deny", "0.0.0.0/0", "--deny", "::/0") as (process, _):
+            process.wait_for("listening on unix:")
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.settimeout(PATIENCE)
+                sock.connect(str(path))
+                assert echoes(sock)
+
+    def test_counted(self, epoll: Turning) -> None:
+        """As the guard counts datagrams."""
+        access = AccessList(deny=[parse_network("127.0.0.2")])
+        service = StreamService("echo", "0", EchoStream, epoll.reactor, access)
+        with logged() as events:
+            service.startService()
+        port = int(text(events[-1]).rpartition(":")[2].removesuffix("/tcp"))
+        with socket.create_connection(("127.0.0.1", port), source_address=("127.0.0.2", 0)) as sock:
+            sock.setblocking(False)
+            epoll.until(partial(_ended, sock), "the end of the connection")
+        assert service.counters.refused == {"denied": 1}
+        service.stopService()
+        epoll.turn(3)
+
+
+def _ended(sock: socket.socket) -> bool:
+    try:
+        return not sock.recv(1)
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
 
 
 class TestService:

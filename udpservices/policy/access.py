@@ -74,6 +74,10 @@ class AccessList:
         for version, spans in lists.items():
             self.sources[version] = Ranges.of(spans, rest, BITS[version])
 
+    def refuses(self, address: bytes) -> Reason | None:
+        """Why an address, as the network has it, is refused, None where it is not."""
+        return self.sources[4 if len(address) == 4 else 6].find(int.from_bytes(address, "big"))
+
     def __bool__(self) -> bool:
         return any(ranges.values != [None] for ranges in self.sources.values())
 

@@ -17,6 +17,7 @@ from udpservices.policy.loops import HARMLESS, NO_LOOP_RULES, LoopRules, open_po
 from udpservices.policy.refusals import TO_MANY, Reason, Refusals
 from udpservices.policy.rules import PortRules
 from udpservices.transport import filters, sockopts
+from udpservices.transport.addresses import endpoint_text
 from udpservices.transport.batch import Batch
 from udpservices.transport.port import DatagramPort
 
@@ -54,9 +55,10 @@ class Guard:
     def __init__(self, loops: LoopRules, access: AccessList, port: DatagramPort, clock: IReactorTime) -> None:
         self._port = port
         self._clock = clock
-        self._refusals = Refusals(port, clock)
+        host = port.getHost()
+        self._refusals = Refusals(endpoint_text(host.host, host.port), port.counters, clock)
         self._rules = PortRules(loops, access, port.socket, clock)
-        self._number = port.getHost().port
+        self._number = host.port
         self._own_ports: frozenset[int] = frozenset()
         # Whether a filter is attached; and how many datagrams to come may be older than its program.
         self._filtering = False

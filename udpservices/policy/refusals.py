@@ -1,4 +1,4 @@
-"""Why a guard refuses datagrams, and how an operator hears of it: counted each, logged now and then."""
+"""Why a guard refuses datagrams and connections, and how an operator hears of it: counted each, logged now and then."""
 
 from typing import NamedTuple
 
@@ -6,8 +6,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from udpservices.transport.addresses import endpoint_text, host_and_port
+from udpservices.transport.counters import Counters
 from udpservices.transport.peers import unpack
-from udpservices.transport.port import DatagramPort
 
 #: Seconds between two lines of the log about one reason, at one port.
 LOG_INTERVAL = 60.0
@@ -46,10 +46,10 @@ class _Complaint:
 class Refusals:
     """Those of one port."""
 
-    def __init__(self, port: DatagramPort, clock: IReactorTime) -> None:
-        self._counters = port.counters
-        host = port.getHost()
-        self._where = endpoint_text(host.host, host.port)
+    def __init__(self, where: str, counters: Counters, clock: IReactorTime) -> None:
+        """`where` is what the log calls the port."""
+        self._where = where
+        self._counters = counters
         self._clock = clock
         self._complaints: dict[Reason, _Complaint] = {}
 
