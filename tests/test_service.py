@@ -423,6 +423,26 @@ class TestService:
 
 
 class TestLog:
+    @pytest.mark.parametrize(
+        ("words", "does"),
+        [
+            (["--deny", "192.0.2.0/24"], "serves"),
+            (["--deny", "192.0.2.0/24", "--allow", "192.0.2.9"], "serves"),
+            (["--allow", "192.0.2.0/24"], "refuses"),
+            (["--allow", "192.0.2.9", "--deny", "192.0.2.9"], "refuses"),
+            (["--deny-file", "/dev/null"], "serves"),
+            ([], None),
+        ],
+    )
+    @on_reactor
+    async def test_whether_everybody_else_is_served(self, words: list[str], does: str | None) -> None:
+        """Which is not plain to see from a few lists: once a service, of two sockets here."""
+        with logged() as events:
+            async with running(service_of("--port", "0", *words)):
+                pass
+        said = [line for line in map(text, events) if "neither" in line]
+        assert said == ([f"udpecho {does} whom neither --allow nor --deny names"] if does else [])
+
     @on_reactor
     async def test_one_line_a_socket_and_one_in_the_end(self) -> None:
         """With the real port number, and the counts of all sockets together."""

@@ -66,6 +66,7 @@ def datagram_service(
         receive_buffer=options["receive-buffer"],
         policies=_policies(options),
         companions=companions,
+        remarks=_remarks(options),
     )
 
 
@@ -75,6 +76,13 @@ def _protocol_maker(protocol: Any, options: Any, reactor: Any) -> Callable[[], A
         return lambda: protocol.fromOptions(options, reactor)
     make: Callable[[], AbstractDatagramProtocol] = protocol
     return make
+
+
+def _remarks(options: Any) -> list[str]:
+    """What an operator should know that his options mean."""
+    if not options.given.intersection(("allow", "deny", "allow-file", "deny-file")):
+        return []
+    return [f"{'refuses' if options.access.rest else 'serves'} whom neither --allow nor --deny names"]
 
 
 def _policies(options: Any) -> list[MakePolicy]:

@@ -63,12 +63,14 @@ class DatagramService(Service):
         receive_buffer: int | None = None,
         policies: Sequence[MakePolicy] = (),
         companions: Sequence[MakeCompanion] = (),
+        remarks: Sequence[str] = (),
     ) -> None:
         """Prepare; nothing is opened yet.
 
         `label` is what the log calls the service. `make_protocol` is called once a socket. `reuse_port` and
         `receive_buffer` (bytes) hold for every endpoint that does not say otherwise. Each of `policies`
         makes what is to stand between a port and its protocol, each of `companions` what is to live beside a port.
+        The log says each of `remarks` of the service when it starts.
         """
         self._label = label
         self._endpoints = endpoints
@@ -78,6 +80,7 @@ class DatagramService(Service):
         self._receive_buffer = receive_buffer
         self._policies = policies
         self._make_companions = companions
+        self._remarks = remarks
         self._companions: list[Companion] = []
         self._bound: list[_Bound] = []
         #: The open ports while the service runs.
@@ -111,6 +114,8 @@ class DatagramService(Service):
         """Bind, if that is not done, and read. Raises as `bind` does."""
         self.bind()
         super().startService()
+        for remark in self._remarks:
+            self._log.info("{label} {remark}", label=self._label, remark=remark)
         self._open_ports()
 
     def _open_ports(self) -> None:

@@ -27,7 +27,8 @@ def model(address: Address, allow: Iterable[Network], deny: Iterable[Network]) -
 
 
 def lies_in(one: Network, other: Network) -> bool:
-    return one.network_address in other and one.prefixlen >= other.prefixlen
+    """And is smaller."""
+    return one.network_address in other and one.prefixlen > other.prefixlen
 
 
 def small_networks(version: int) -> st.SearchStrategy[Network]:
@@ -69,7 +70,13 @@ def access(allow: str = "", deny: str = "") -> AccessList:
         ("", "192.0.2.0/24", "192.0.2.255", DENIED),
         ("", "192.0.2.0/24", "192.0.3.0", None),
         ("192.0.2.0/24", "192.0.2.0/24", "192.0.2.1", DENIED),
-        ("192.0.2.0/24", "192.0.2.0/24", "198.51.100.1", None),
+        ("192.0.2.0/24", "192.0.2.0/24", "198.51.100.1", NOT_ALLOWED),
+        ("192.0.2.0/24", "192.0.2.0/24", "2001:db8::1", NOT_ALLOWED),
+        ("192.0.2.0/24", "192.0.2.0/25 192.0.2.128/25", "198.51.100.1", NOT_ALLOWED),
+        ("192.0.2.0/24 192.0.2.128/25", "192.0.2.0/24", "198.51.100.1", NOT_ALLOWED),
+        ("192.0.2.128/25", "192.0.2.0/24 192.0.2.128/25", "198.51.100.1", None),
+        ("0.0.0.0/0", "0.0.0.0/0", "198.51.100.1", DENIED),
+        ("0.0.0.0/0", "0.0.0.0/0", "2001:db8::1", NOT_ALLOWED),
         ("192.0.2.128/25", "192.0.2.0/24", "192.0.2.128", None),
         ("192.0.2.128/25", "192.0.2.0/24", "198.51.100.1", None),
         ("192.0.2.0/24", "192.0.2.128/25", "192.0.2.128", DENIED),

@@ -29,8 +29,8 @@ class AccessOptions(ServiceOptions):
     opt_allow = repeated(
         "allow",
         parse_network,
-        "Serve this network, such as 192.0.2.0/24 or 2001:db8::/32, and nobody else, unless every --allow is an "
-        "exception to a --deny; may repeat. Of several networks that hold a source the smallest counts.",
+        "Serve this network, such as 192.0.2.0/24 or 2001:db8::/32, and nobody else, unless every --allow lies in a "
+        "larger --deny; may repeat. Of several networks that hold a source the smallest counts.",
     )
     opt_deny = repeated("deny", parse_network, "Refuse this network, or address; may repeat.")
     opt_allow_file = repeated("allow-file", _allowed, "As --allow, for each line of this file; may repeat.")

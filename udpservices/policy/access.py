@@ -53,26 +53,25 @@ def read_networks(name: str) -> list[Network]:
 class AccessList:
     """What networks are served: the longest match has the say, and a refusal on a tie.
 
-    Where nothing matches, a datagram is served, unless somebody is allowed who would be served anyway then: an allowed
-    network that lies in no refused one has a meaning only where the rest is refused.
+    Where nothing matches, a datagram is served, unless somebody is allowed who would be served anyway then. An allowed
+    network is an exception to a refused one that it lies in and that is larger. What is the exception to none has a
+    meaning only where the rest is refused; also what loses a tie, since nobody means everybody by one mistake more.
     """
 
     def __init__(self, allow: Iterable[Network] = (), deny: Iterable[Network] = ()) -> None:
-        chosen: dict[Network, Reason | None] = dict.fromkeys(allow)
-        chosen.update(dict.fromkeys(deny, DENIED))
+        allow, deny = frozenset(allow), frozenset(deny)
+        #: Why who is in none of the networks is refused, None where he is served.
+        self.rest = None if all(_are_exceptions(allow, deny, version) for version in BITS) else NOT_ALLOWED
+        reasons: dict[Network, Reason | None] = {**dict.fromkeys(allow), **dict.fromkeys(deny, DENIED)}
         #: For each version of IP: why an address is refused, None where it is not.
-        self.sources: dict[int, Ranges[Reason | None]] = {}
-        lists = {
-            version: [
-                (int(network.network_address), int(network.broadcast_address), reason)
-                for network, reason in chosen.items()
-                if network.version == version
-            ]
-            for version in BITS
+        self.sources: dict[int, Ranges[Reason | None]] = {
+            version: Ranges.of(
+                ((*_ends(network), reason) for network, reason in reasons.items() if network.version == version),
+                self.rest,
+                bits,
+            )
+            for version, bits in BITS.items()
         }
-        rest = NOT_ALLOWED if any(_allows_what_is_not_refused(spans) for spans in lists.values()) else None
-        for version, spans in lists.items():
-            self.sources[version] = Ranges.of(spans, rest, BITS[version])
 
     def refuses(self, address: bytes) -> Reason | None:
         """Why an address, as the network has it, is refused, None where it is not."""
@@ -82,12 +81,20 @@ class AccessList:
         return any(ranges.values != [None] for ranges in self.sources.values())
 
 
-def _allows_what_is_not_refused(spans: Iterable[tuple[int, int, Reason | None]]) -> bool:
-    """Whether an allowed network lies in no refused one."""
+def _ends(network: Network) -> tuple[int, int]:
+    return int(network.network_address), int(network.broadcast_address)
+
+
+def _are_exceptions(allow: Iterable[Network], deny: Iterable[Network], version: int) -> bool:
+    """Whether each allowed network lies in a refused one that is larger."""
+    spans = [(*_ends(network), False) for network in allow if network.version == version]
+    spans += [(*_ends(network), True) for network in deny if network.version == version]
     refused_up_to = -1
-    for _, last, reason in sorted(spans, key=lambda span: (span[0], -span[1])):
-        if reason is not None:
+    for _, last, is_refused in sorted(
+        spans, key=lambda span: (span[0], -span[1], span[2])
+    ):  # of equal ones it is first
+        if is_refused:
             refused_up_to = max(refused_up_to, last)
         elif last > refused_up_to:
-            return True
-    return False
+            return False
+    return True
