@@ -20,9 +20,10 @@ from tests.transport.test_flows import send_flow
 from udpservices import DatagramReactor
 from udpservices.policy import loops
 from udpservices.policy.access import AccessList, Network
-from udpservices.policy.guard import ONE_IN, QUIET, Guard, GuardRules
+from udpservices.policy.guard import QUIET, Guard, GuardRules
 from udpservices.policy.loops import NO_LOOP_RULES, LoopRules, OpenPorts, OwnAddresses, open_ports
 from udpservices.policy.refusals import LOG_INTERVAL
+from udpservices.policy.rules import ONE_IN
 from udpservices.services.echo import Echo
 from udpservices.transport import filters, mmsg, peers
 from udpservices.transport.port import DatagramPort
@@ -369,6 +370,53 @@ class TestSamples:
         sampled.flood(50)
         assert sampled.seen - before < 10, "all of them came"
         assert len(sampled.clock.getDelayedCalls()) == 1
+
+    def test_a_flood_hides_nobody(self, guarded: Guarded, sampled: Sampled) -> None:
+        """Who is refused for another reason shows at once, and is counted one by one till he does."""
+        sampled.flood(10)
+        user = guarded.client("127.0.0.9", sampled.port.getHost().port)
+        with logged() as events:
+            assert not guarded.answers(sampled.port, user)
+        assert sampled.port.counters.refused["equal-port"] == 1
+        (line,) = lines(events)
+        assert line.endswith("(the same port number as this one; --allow-equal-ports)")
+        before = sampled.port.counters.filtered
+        for _ in range(50):
+            guarded.answers(sampled.port, user)
+        sampled.flood(100)
+        assert sampled.port.counters.refused["equal-port"] < 10, "both are sampled by now"
+        assert (sampled.port.counters.filtered - before) % (ONE_IN - 1) == 0
+
+    def test_one_goes_quiet_and_not_the_other(self, guarded: Guarded, sampled: Sampled) -> None:
+        """Each has its own quiet time; a timer is enough for all."""
+        sampled.flood(1)
+        sampled.clock.advance(QUIET / 2)
+        user = guarded.client("127.0.0.9", sampled.port.getHost().port)
+        guarded.answers(sampled.port, user)
+        sampled.clock.advance(QUIET / 2)
+        before = sampled.seen
+        sampled.flood(1)
+        assert sampled.seen == before + 1, "that one was quiet"
+        for _ in range(50):
+            guarded.answers(sampled.port, user)
+        assert sampled.port.counters.refused["equal-port"] < 10, "and this one was not"
+        assert len(sampled.clock.getDelayedCalls()) == 1
+
+    def test_few_programs_are_made(self, sampled: Sampled, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One when a reason is first heard, and one when it has gone quiet, however many are refused."""
+        made: list[bytes] = []
+        attach = filters.attach
+
+        def count(sock: socket.socket, program: bytes) -> None:
+            made.append(program)
+            attach(sock, program)
+
+        monkeypatch.setattr(filters, "attach", count)
+        for _ in range(3):
+            for _ in range(20):
+                sampled.flood(100)
+            sampled.clock.advance(QUIET)
+        assert len(made) == 6
 
     def test_empty_datagrams_of_who_may_ask(self, guarded: Guarded, sampled: Sampled) -> None:
         """They are looked at, and taken."""

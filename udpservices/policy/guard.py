@@ -1,11 +1,13 @@
 """The guard: which datagrams a port takes, decided in the kernel where it can be, and here where not.
 
 A socket filter tells nobody what it drops. So it lets a sample through, cut to nothing: what it cut is empty, and only
-empty datagrams need be looked at here. The first one that is refused is let through, then one in `ONE_IN`, and after
-a quiet time the first one again.
+empty datagrams need be looked at here. The first one that is refused for a reason is let through, then one in `ONE_IN`,
+and after a quiet time the first one again; each reason by itself, so that a flood hides no user who is refused for
+another one.
 """
 
 import errno
+from collections.abc import Set as AbstractSet
 from math import inf
 
 import attrs
@@ -15,16 +17,13 @@ from twisted.logger import Logger
 from udpservices.policy.access import AccessList
 from udpservices.policy.loops import HARMLESS, NO_LOOP_RULES, LoopRules, open_ports
 from udpservices.policy.refusals import TO_MANY, Reason, Refusals
-from udpservices.policy.rules import PortRules
+from udpservices.policy.rules import ONE_IN, PortRules
 from udpservices.transport import filters, sockopts
 from udpservices.transport.addresses import endpoint_text
 from udpservices.transport.batch import Batch
 from udpservices.transport.port import DatagramPort
 
-#: Of how many refused datagrams the filter lets one through, once refusals are known.
-ONE_IN = 1024
-
-#: Seconds without a refusal after which the next one is let through.
+#: Seconds without a refusal for a reason after which the next one is let through.
 QUIET = 60.0
 
 _log = Logger()
@@ -63,10 +62,8 @@ class Guard:
         # Whether a filter is attached; and how many datagrams to come may be older than its program.
         self._filtering = False
         self._older = 0.0
-        self._watching = b""
-        self._sampling = b""
-        self._samples = False
-        self._heard = 0.0
+        # Why the filter refused somebody of late, and when that was last heard of: of these a sample is enough.
+        self._heard: dict[Reason, float] = {}
         self._quiet: IDelayedCall | None = None
         self._compiling: IDelayedCall | None = None
         open_ports.add(self._number, self._ports_changed)
@@ -99,6 +96,8 @@ class Guard:
             self._older -= batch.pieces
         elif batch.has_empty:
             suspects = [index for index, length in enumerate(batch.lengths) if not length]
+        by_destination = self._rules.sees_subnet_broadcasts or (suspects and self._rules.by_destination)
+        to_many = frozenset(batch.sent_to_many() if by_destination else ())
         refused: dict[int, Reason] = {}
         if suspects:
             names, lengths, verdict = batch.names, batch.lengths, self._rules.verdict
@@ -106,46 +105,47 @@ class Guard:
             refused = {
                 index: reason
                 for index in suspects
-                if (reason := verdict(names[index], cut=filtering and not lengths[index]))
+                if (reason := verdict(names[index], filtering and not lengths[index] and index not in to_many))
             }
-        if self._rules.sees_subnet_broadcasts or (suspects and self._rules.by_destination):
-            for index in batch.sent_to_many():
-                refused.setdefault(index, TO_MANY)
+        for index in to_many:
+            refused.setdefault(index, TO_MANY)
         if refused:
             self._refuse(batch, refused, sure)
 
     def _refuse(self, batch: Batch, refused: dict[int, Reason], sure: bool) -> None:
         lengths, names = batch.lengths, batch.names
-        cut = False
+        cut: set[Reason] = set()
         for index, reason in refused.items():
             was_cut = self._filtering and not lengths[index]
-            cut = cut or was_cut
-            self._refusals.add(reason, names[index], ONE_IN if sure and was_cut and self._samples else 1)
+            if was_cut:
+                cut.add(reason)
+            self._refusals.add(reason, names[index], ONE_IN if sure and was_cut and reason in self._heard else 1)
         batch.keep([index for index in range(len(lengths)) if index not in refused])
         if cut:
-            self._hear()
+            self._hear(cut)
 
     # Samples
 
-    def _hear(self) -> None:
-        """The filter refuses: from now on a sample is enough."""
-        self._heard = self._clock.seconds()
-        if not self._samples:
-            self._samples = True
-            if self._compiling is None:
-                self._attach()
+    def _hear(self, reasons: AbstractSet[Reason]) -> None:
+        """The filter refuses for these: from now on a sample is enough."""
+        known = reasons <= self._heard.keys()
+        self._heard.update(dict.fromkeys(reasons, self._clock.seconds()))
+        if not known and self._compiling is None:
+            self._attach()
+        if self._quiet is None:
             self._quiet = self._clock.callLater(QUIET, self._listen_again)
 
     def _listen_again(self) -> None:
         """After a quiet time, have the next refusal let through."""
-        left = self._heard + QUIET - self._clock.seconds()
-        if left > 0:
-            self._quiet = self._clock.callLater(left, self._listen_again)
-            return
+        long_ago = self._clock.seconds() - QUIET
+        quiet = [reason for reason, heard in self._heard.items() if heard <= long_ago]
+        for reason in quiet:
+            del self._heard[reason]
+        self._refusals.settle(quiet)
         self._quiet = None
-        self._samples = False
-        self._refusals.settle()
-        if self._filtering and self._compiling is None:
+        if self._heard:
+            self._quiet = self._clock.callLater(min(self._heard.values()) - long_ago, self._listen_again)
+        if quiet and self._filtering and self._compiling is None:
             self._attach()
 
     # The filter
@@ -166,16 +166,16 @@ class Guard:
         self._compiling = None
         self._own_ports = open_ports.numbers
         self._rules.set_own_ports(self._own_ports)
-        try:
-            self._watching, self._sampling = self._rules.program(1), self._rules.program(ONE_IN)
-        except filters.ProgramTooLong as error:
-            self._do_without(f"too many networks for the kernel: {error}")
-            return
         self._attach()
 
     def _attach(self) -> None:
-        program = self._sampling if self._samples else self._watching
+        """Have the filter refuse what is refused now, and sample what was heard of."""
         sock = self._port.socket
+        try:
+            program = self._rules.program(self._heard)
+        except filters.ProgramTooLong as error:
+            self._do_without(f"too many networks for the kernel: {error}")
+            return
         try:
             try:
                 filters.attach(sock, program)

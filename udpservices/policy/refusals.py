@@ -1,5 +1,6 @@
 """Why a guard refuses datagrams and connections, and how an operator hears of it: counted each, logged now and then."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from twisted.internet.interfaces import IReactorTime
@@ -75,11 +76,12 @@ class Refusals:
             more=f", and about {complaint.more:,} more so in {now - complaint.since:.0f} s" if complaint else "",
         )
 
-    def settle(self) -> None:
-        """Log what was not yet."""
+    def settle(self, reasons: Iterable[Reason] | None = None) -> None:
+        """Log what was not yet; of all reasons, unless some are given. The next refusal is the first one again."""
         now = self._clock.seconds()
-        for reason, complaint in self._complaints.items():
-            if complaint.more:
+        for reason in list(self._complaints if reasons is None else reasons):
+            complaint = self._complaints.pop(reason, None)
+            if complaint is not None and complaint.more:
                 _log.warn(
                     "{where} refused about {more:,} more in {seconds:.0f} s ({reason.words}; {reason.option})",
                     where=self._where,
@@ -87,4 +89,3 @@ class Refusals:
                     seconds=now - complaint.since,
                     reason=reason,
                 )
-        self._complaints.clear()

@@ -1,14 +1,15 @@
 """What one port refuses: a guard's rules in their two forms, asked here and compiled for the kernel."""
 
 import socket
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from socket import AF_INET, AF_INET6, IPPROTO_IPV6, IPV6_V6ONLY
 
 from twisted.internet.interfaces import IReactorTime
 
 from udpservices.policy.access import BITS, AccessList
 from udpservices.policy.loops import MANY, LoopRules, OwnAddresses
-from udpservices.policy.ranges import search
+from udpservices.policy.ranges import Ranges, search
 from udpservices.policy.refusals import OWN_PORT, TO_MANY, Reason
 from udpservices.transport.addresses import is_wildcard
 from udpservices.transport.filters import (
@@ -27,9 +28,13 @@ from udpservices.transport.filters import (
     end,
     if_at_least,
     if_equal,
+    jump,
     load,
 )
 from udpservices.transport.peers import raw_address
+
+#: Of how many datagrams that are refused for a reason the filter lets one through, where it lets not all through.
+ONE_IN = 1024
 
 # Where IP headers have their addresses (RFC 791 section 3.1, RFC 8200 section 3).
 _SOURCE = {4: IP_HEADER + 12, 6: IP_HEADER + 8}
@@ -89,19 +94,23 @@ class PortRules:
     def verdict(self, name: bytes, cut: bool = False) -> Reason | None:
         """Why a datagram from this peer (``struct sockaddr_in``, ``struct sockaddr_in6``) is refused, if it is.
 
-        One that the filter may have `cut` is from this host where its port number is one of ours: the kernel knows by
-        the interface, also of sources that are no interface's addresses (ip-route(8), type local; transparent proxies).
+        Where there are several reasons it is the one that the program finds first. What the filter has `cut`, for no
+        other reason, is from this host where its port number is one of ours: the kernel knows by the interface, also of
+        sources that are no interface's addresses (ip-route(8), type local; transparent proxies).
         """
         try:
             return self._remembered[name]
         except KeyError:
             pass
-        port = int.from_bytes(name[2:4], "big")
         address = raw_address(name)
-        reason = TO_MANY if self._to_many else self._ports.find(port)
+        reason = self._ports.find(int.from_bytes(name[2:4], "big"))
         own = reason is OWN_PORT
-        if reason is None or (own and not cut and address not in self._own_addresses):
+        if reason is None or (own and address not in self._own_addresses):
             reason = self._sources[4 if len(address) == 4 else 6].find(int.from_bytes(address, "big"))
+            if reason is None and self._to_many:
+                reason = TO_MANY
+            if reason is None and own and cut:
+                reason = OWN_PORT
         if not own:  # this host's addresses change
             if len(self._remembered) >= MAX_VERDICTS:
                 self._remembered.clear()
@@ -110,45 +119,63 @@ class PortRules:
 
     # In the kernel
 
-    def program(self, one_in: int) -> bytes:
-        """A program for a filter that lets one in so many of the refused ones through, cut; 1 lets all of them.
+    def program(self, sampled: Collection[Reason] = ()) -> bytes:
+        """A program for a filter that lets what is refused through, cut: all of it, or one in `ONE_IN` of the reasons
+        that are `sampled`.
 
         Raises ProgramTooLong.
         """
-        keep, refuse, drop = Label(), Label(), Label()
+        keep, drop = Label(), Label()
+        refuse: dict[Reason, Label] = defaultdict(Label)
         items = self._by_port(refuse)
         ipv6 = Label()
         if len(self._versions) == 2:
             items += [load(IP_HEADER, 1), if_at_least(0x60, ipv6)]
         for version in self._versions:
-            if version == 6:
-                items.append(ipv6)
-            items += self._by_destination(version, refuse, drop)
-            goals = self._sources[version].mapped(lambda reason: refuse if reason else keep)
-            items += search(goals, BITS[version], _SOURCE[version])
-        items.append(refuse)
-        if one_in > 1:
-            items += [load(RANDOM), if_at_least((1 << 32) // one_in, drop)]
+            served = Label()
+            items += [
+                *([ipv6] if version == 6 else []),
+                *search(_goals(self._sources[version], refuse, served), BITS[version], _SOURCE[version]),
+                served,
+                *self._by_destination(version, refuse, keep, drop),
+            ]
+        # Jumps do not depend on what is sampled, so the length hardly does.
+        items += [label for reason, label in refuse.items() if reason in sampled]
+        items += [load(RANDOM), if_at_least((1 << 32) // ONE_IN, drop)]
+        items += [label for reason, label in refuse.items() if reason not in sampled]
         return assemble([*items, end(CUT), drop, end(DROP), keep, end(KEEP)])
 
-    def _by_port(self, refuse: Label) -> list[Instruction | Label]:
+    def _by_port(self, refuse: Mapping[Reason, Label]) -> list[Instruction | Label]:
         passed, own = Label(), Label()
-        goals = self._ports.mapped(lambda reason: passed if reason is None else own if reason is OWN_PORT else refuse)
+        goals = self._ports.mapped(
+            lambda reason: passed if reason is None else own if reason is OWN_PORT else refuse[reason]
+        )
         if goals.values == [passed]:
             return []
         # What comes by loopback is from an address of this host; what does not, and says so, the kernel discards.
-        return [*search(goals, 16, 0), own, load(INTERFACE_INDEX), if_equal(_LOOPBACK, refuse, passed), passed]
+        from_here = if_equal(_LOOPBACK, refuse[OWN_PORT], passed)
+        return [*search(goals, 16, 0), own, load(INTERFACE_INDEX), from_here, passed]
 
-    def _by_destination(self, version: int, refuse: Label, drop: Label) -> list[Instruction | Label]:
+    def _by_destination(
+        self, version: int, refuse: Mapping[Reason, Label], keep: Label, drop: Label
+    ) -> list[Instruction | Label]:
+        """Keep what no source speaks against, but for what was sent to many."""
         if not (self.by_destination or self._to_many):
-            return []
+            return [jump(keep)]
         passed = Label()
-        goals = MANY[version].mapped(lambda reason: refuse if reason else passed)
-        items: list[Instruction | Label] = [*search(goals, BITS[version], _DESTINATION[version]), passed]
+        items: list[Instruction | Label] = [
+            *search(_goals(MANY[version], refuse, passed), BITS[version], _DESTINATION[version]),
+            passed,
+        ]
         if version == 4 and not self.sees_subnet_broadcasts:
             # The type alone is no test of groups, but a frame to everybody is. Nobody could tell why: no sample.
             items += [load(PACKET_TYPE), if_equal(TYPE_BROADCAST, drop), if_equal(TYPE_LOOPBACK, drop)]
-        return items
+        return [*items, jump(keep)]
+
+
+def _goals(ranges: Ranges[Reason | None], refuse: Mapping[Reason, Label], passed: Label) -> Ranges[Label]:
+    """Where to go on for each range: each reason has its own label."""
+    return ranges.mapped(lambda reason: refuse[reason] if reason else passed)
 
 
 def _is_many(host: str) -> bool:
