@@ -230,6 +230,18 @@ class TestCommands:
             sock.sendto(b"hello again", (server.ipv4, port))
             assert sock.recv(100) == b"hello again"
 
+    @pytest.mark.parametrize("without", [{}, {"UDPSERVICES_NO_FILTERS": "1"}], ids=str)
+    def test_a_socket_that_is_bound_to_a_broadcast_address(self, hosts: Hosts, without: dict[str, str]) -> None:
+        """Of a subnet, which only the routes tell: it hears nothing that was sent to it alone."""
+        server, client = hosts(2)
+        words = ("udpecho", "--interface", "198.51.100.255", "--port", "9999")
+        with client.udp_socket(client.ipv4) as sock, server.serving(*words, env=without) as (process, port):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            sock.sendto(b"hello", ("198.51.100.255", port))
+            process.wait_for(rf"refused {client.ipv4}:\d+ \(sent to a group or a broadcast address")
+            process.stop()
+            process.wait_for("stopped: 1 received, 0 answered, 1 dropped")
+
     def test_members_hear_groups_broadcasts_and_equal_ports(self, hosts: Hosts) -> None:
         """What a member is for; only whom it is told to refuse is refused."""
         server, client, third = hosts(3)

@@ -240,6 +240,24 @@ class TestLoops:
         guarded.settled(two)
         assert (one.counters.refused, two.counters.received) == ({"own-port": 1}, 1)
 
+    @pytest.mark.parametrize("host", ["127.255.255.255", "::ffff:0.0.0.0", "::ffff:127.255.255.255"])
+    def test_broadcast_to_an_adopted_socket(self, guarded: Guarded, decides: str, host: str) -> None:
+        """Bound to the address itself, or to all of IPv4 by a socket of IPv6."""
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            if ":" in host:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            sock.bind((host, 0))
+            port = DatagramReactor(guarded.turning.reactor).adoptDatagramPort(sock.fileno(), sock.family, Echo())
+        port.policies = [GuardRules().policy(port)]
+        try:
+            client = guarded.client()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            client.sendto(b"hello", ("127.255.255.255", port.getHost().port))
+            guarded.turning.until(lambda: port.counters.received)
+            assert (port.counters.refused, port.counters.sent) == ({"to-many": 1}, 0)
+        finally:
+            guarded.stop(port)
+
     @pytest.mark.parametrize("destination", ["239.255.1.2", "127.255.255.255"])
     def test_sent_to_many_over_loopback(self, guarded: Guarded, decides: str, destination: str) -> None:
         """Its type is that of what is sent to this host alone."""

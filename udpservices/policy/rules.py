@@ -31,7 +31,8 @@ from udpservices.transport.filters import (
     jump,
     load,
 )
-from udpservices.transport.peers import raw_address
+from udpservices.transport.interfaces import is_broadcast
+from udpservices.transport.peers import pack, raw_address
 
 #: Of how many datagrams that are refused for a reason the filter lets one through, where it lets not all through.
 ONE_IN = 1024
@@ -68,7 +69,7 @@ class PortRules:
         self._versions = (4,) if sock.family == AF_INET else (6,) if only_ipv6 else (4, 6)
         #: Whether datagrams may differ in their destinations, and these matter.
         self.by_destination = loops.to_many and is_wildcard(host)
-        self._to_many = loops.to_many and _is_many(host.partition("%")[0])
+        self._to_many = loops.to_many and _is_many(raw_address(pack(sock.getsockname())))
         #: Whether only `Batch.sent_to_many` tells what was sent to a subnet's broadcast address.
         self.sees_subnet_broadcasts = self.by_destination and sock.family == AF_INET
         self._ports = loops.ports(number, ())
@@ -160,8 +161,8 @@ class PortRules:
         self, version: int, refuse: Mapping[Reason, Label], keep: Label, drop: Label
     ) -> list[Instruction | Label]:
         """Keep what no source speaks against, but for what was sent to many."""
-        if not (self.by_destination or self._to_many):
-            return [jump(keep)]
+        if not self.by_destination:
+            return [jump(refuse[TO_MANY] if self._to_many else keep)]
         passed = Label()
         items: list[Instruction | Label] = [
             *search(_goals(MANY[version], refuse, passed), BITS[version], _DESTINATION[version]),
@@ -178,7 +179,8 @@ def _goals(ranges: Ranges[Reason | None], refuse: Mapping[Reason, Label], passed
     return ranges.mapped(lambda reason: refuse[reason] if reason else passed)
 
 
-def _is_many(host: str) -> bool:
-    """Whether a socket bound to this address hears only what was sent to many."""
-    family, version = (AF_INET6, 6) if ":" in host else (AF_INET, 4)
-    return MANY[version].find(int.from_bytes(socket.inet_pton(family, host), "big")) is not None
+def _is_many(address: bytes) -> bool:
+    """Whether a socket bound to this address, as the network has it, hears only what was sent to many."""
+    if len(address) == 4 and is_broadcast(socket.inet_ntoa(address)):
+        return True
+    return MANY[4 if len(address) == 4 else 6].find(int.from_bytes(address, "big")) is not None

@@ -124,7 +124,7 @@ def endpoint_text(host: str, port: int) -> str:
 
 def is_wildcard(host: str) -> bool:
     """Whether a socket bound to this host receives what is sent to any address of the machine."""
-    return host in ("0.0.0.0", "::")
+    return host in ("0.0.0.0", "::", "::ffff:0.0.0.0")
 
 
 def is_multicast(host: str) -> bool:

@@ -131,3 +131,15 @@ def _index_of_address(host: Host) -> int:
 def own_addresses() -> frozenset[bytes]:
     """The addresses of this host, as the network has them."""
     return frozenset(socket.inet_pton(family, address) for _, family, address in addresses())
+
+
+def is_broadcast(address: str) -> bool:
+    """Whether an IPv4 address is one of broadcast, of any network that this host is in: the kernel lets nobody connect
+    to it who did not ask for that (socket(7), SO_BROADCAST).
+    """
+    try:
+        with socket.socket(AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.connect((address, 9))
+    except OSError as error:
+        return error.errno == errno.EACCES
+    return False
