@@ -87,6 +87,18 @@ class TestBeacons:
         assert re.fullmatch(b"h\xc3\xa9 #[0-9a-f]{8}", datagram)
         assert peer == (one.ipv4, PORT)
 
+    def test_by_an_inherited_socket(self, hosts: Hosts) -> None:
+        """With SO_BROADCAST or without, as systemd has it: the service sets it."""
+        one, two = hosts(2)
+        for allowed in (0, 1):
+            with one.udp_socket("0.0.0.0", PORT) as sock, two.udp_socket("0.0.0.0", PORT) as other:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, allowed)
+                words = ("--listen", f"fd:{sock.fileno()}", "--address", EVERYBODY, "--interval", "100ms")
+                command = (BIN / "twistd", "-n", "--pidfile=", "udpbroadcast", *words)
+                with one.start(*command, pass_fds=[sock.fileno()]) as process:
+                    assert other.recvfrom(100)[1] == (one.ipv4, PORT)
+                    ended(process)
+
     def test_by_several_interfaces(self, hosts: Hosts) -> None:
         """The routes lead to one network; a beacon can go to all. Others' are heard from all in any case."""
         one, two = hosts(2)

@@ -242,6 +242,21 @@ class TestCommands:
             process.stop()
             process.wait_for("stopped: 1 received, 0 answered, 1 dropped")
 
+    def test_a_source_that_is_a_subnet_s_broadcast_address(self, hosts: Hosts) -> None:
+        """No rule of the guard knows it; the kernel sends no answer there, whoever opened the socket."""
+        server, client, third = hosts(3)
+        accept_any_source(server)
+        with server.udp_socket("0.0.0.0", PORT) as sock, third.udp_socket("0.0.0.0", 5555) as victim:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            words = ("udpecho", "--listen", f"fd:{sock.fileno()}")
+            with forging(client) as forger, server.serving(*words, pass_fds=[sock.fileno()]) as (process, _):
+                forger.send(("198.51.100.255", 5555), (server.ipv4, PORT), b"everybody")
+                assert client.ask(server.ipv4, PORT, b"hello") == b"hello"
+                assert third.ask(server.ipv4, PORT, b"hello") == b"hello"
+                process.stop()
+                process.wait_for("stopped: 3 received, 2 answered, 1 dropped")
+            assert not select.select([victim], [], [], 0)[0]
+
     def test_members_hear_groups_broadcasts_and_equal_ports(self, hosts: Hosts) -> None:
         """What a member is for; only whom it is told to refuse is refused."""
         server, client, third = hosts(3)

@@ -124,6 +124,20 @@ class TestWhatIsAdopted:
             with pytest.raises(OSError, match="in use"):
                 thief.bind(inherited.getsockname())
 
+    def test_no_answer_goes_to_everybody(self, epoll: Turning) -> None:
+        """Also where whoever opened the socket allows it (systemd: Broadcast=yes); a protocol that broadcasts asks."""
+
+        class Beacon(Recorder):
+            def startProtocol(self) -> None:
+                self.transport.setBroadcastAllowed(True)
+
+        for protocol, allowed in ((Recorder(), False), (Beacon(), True)):
+            with socket.socket(AF_INET, SOCK_DGRAM) as inherited:
+                inherited.setsockopt(SOL_SOCKET, socket.SO_BROADCAST, 1)
+                inherited.bind((LOOPBACK, 0))
+                DatagramReactor(epoll.reactor).adoptDatagramPort(inherited.fileno(), AF_INET, protocol)
+                assert bool(inherited.getsockopt(SOL_SOCKET, socket.SO_BROADCAST)) == allowed
+
     def test_the_port_of_a_group_is_shared(self, epoll: Turning) -> None:
         """Where many are meant to listen, they still may."""
         with socket.socket(AF_INET, SOCK_DGRAM) as inherited, socket.socket(AF_INET, SOCK_DGRAM) as other:

@@ -99,6 +99,7 @@ def adopted_socket(descriptor: int) -> socket.socket:
         sockopts.report_nothing(sock)
         if not is_multicast(sock.getsockname()[0]):
             sockopts.forbid_port_theft(sock)
+            sockopts.forbid_broadcast(sock)
     except BaseException:
         sock.close()
         raise

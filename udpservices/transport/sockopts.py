@@ -98,6 +98,15 @@ def forbid_port_theft(sock: socket.socket) -> None:
     sock.setsockopt(SOL_SOCKET, socket.SO_REUSEADDR, 0)
 
 
+def forbid_broadcast(sock: socket.socket) -> None:
+    """Take back SO_BROADCAST, which systemd sets on request (systemd.socket(5), Broadcast=).
+
+    Without it the kernel refuses to send to a broadcast address, a subnet's too, whatever source somebody forged. A
+    protocol that broadcasts sets it itself, as Twisted has it.
+    """
+    sock.setsockopt(SOL_SOCKET, socket.SO_BROADCAST, 0)
+
+
 def set_receive_buffer(sock: socket.socket, size: int) -> int:
     """Ask for a receive buffer of `size` bytes and return what was granted.
 
