@@ -101,7 +101,7 @@ def guarded(host: Host, family: int, only_ipv6: bool, rules: Rules) -> Iterator[
         compiled = PortRules(rules.loops, AccessList(rules.allow, rules.deny), sock, Clock())
         compiled.set_own_ports([PORT, OTHER_PORT])
         if compiled.refuse_some:
-            filters.attach(sock, compiled.program())
+            filters.attach(sock, compiled.program([PORT, OTHER_PORT]))
         yield sock, compiled
 
 

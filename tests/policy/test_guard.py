@@ -5,7 +5,7 @@ import os
 import select
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from ipaddress import ip_network
 from typing import Any
 
@@ -222,6 +222,23 @@ class TestLoops:
             assert guarded.answers(first, other)
         finally:
             open_ports.remove(37, ignore)
+
+    def test_what_was_cut_for_a_port_that_has_closed(self, guarded: Guarded, decides: str) -> None:
+        """It waits, and is empty: nobody may take it for a datagram that was sent so."""
+        first = guarded.port()
+        second = guarded.port(protocol=Recorder(), host="127.0.0.5")
+        other = guarded.client("127.0.0.9", second.getHost().port)
+        guarded.turning.turn(5)
+        for _ in range(150):
+            other.sendto(b"a question", (HERE, first.getHost().port))
+        second.stopListening()
+        guarded.turning.until(lambda: first.counters.received == 150)
+        other.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:
+                assert other.recv(100) == b"a question"
+        guarded.turning.turn(3)
+        assert guarded.answers(first, other)
 
     def test_other_ports_of_this_process_may_be_allowed(self, guarded: Guarded, decides: str) -> None:
         first = guarded.port(GuardRules(LoopRules(own_ports=False)))

@@ -118,21 +118,22 @@ def test_each_reason_is_sampled_by_itself(sock: socket.socket, monkeypatch: pyte
     for _ in range(30):
         chosen = LoopRules(**{name: random.random() < 0.7 for name in attrs.fields_dict(LoopRules)})
         rules = PortRules(chosen, AccessList(some_networks(random), some_networks(random)), sock, Clock())
-        rules.set_own_ports([number, OTHER_PORT])
+        own = [number, OTHER_PORT]
+        rules.set_own_ports(own)
         for _ in range(60):
             version = random.choice(versions)
             port = random.choice([*REFLECTORS, number, OTHER_PORT, 5000, 5000, 5000])
             destination = some_address(random, version) if is_wildcard(host) else ip_address(host)
             datagram = Datagram(some_address(random, version), port, destination, number)
             sent_to_many = rules.by_destination and str(datagram.destination) in MANY
-            is_cut = result(rules.program(), datagram, LARGEST) == CUT
+            is_cut = result(rules.program(own), datagram, LARGEST) == CUT
             reason = rules.verdict(datagram.name, is_cut and not sent_to_many) or (TO_MANY if sent_to_many else None)
             assert is_cut == (reason is not None), (datagram, reason)
             if reason is None:
-                assert result(rules.program(), datagram, LARGEST) == KEEP
+                assert result(rules.program(own), datagram, LARGEST) == KEEP
                 continue
-            assert result(rules.program(seen - {reason}), datagram, LARGEST) == CUT, (datagram, reason)
-            assert result(rules.program({reason}), datagram, LARGEST) == DROP, (datagram, reason)
-            assert result(rules.program({reason}), datagram, 0) == CUT
+            assert result(rules.program(own, seen - {reason}), datagram, LARGEST) == CUT, (datagram, reason)
+            assert result(rules.program(own, {reason}), datagram, LARGEST) == DROP, (datagram, reason)
+            assert result(rules.program(own, {reason}), datagram, 0) == CUT
             seen.add(reason)
     assert len(seen) >= 6

@@ -58,6 +58,7 @@ class Guard:
         self._refusals = Refusals(endpoint_text(host.host, host.port), port.counters, clock)
         self._rules = PortRules(loops, access, port.socket, clock)
         self._number = host.port
+        # Those of this process; and while they may wait that a filter cut, those that it knew.
         self._own_ports: frozenset[int] = frozenset()
         # Whether a filter is attached; and how many datagrams to come may be older than its program.
         self._filtering = False
@@ -109,6 +110,8 @@ class Guard:
             }
         for index in to_many:
             refused.setdefault(index, TO_MANY)
+        if self._filtering and not sure and self._compiling is None:
+            self._look_at_queue(self._older)
         if refused:
             self._refuse(batch, refused, sure)
 
@@ -155,24 +158,35 @@ class Guard:
 
         Until then all is looked at here, and who was refused is, so that nothing that was cut is taken for empty.
         """
+        self._own_ports |= open_ports.numbers
+        changed = self._rules.set_own_ports(self._own_ports)
         if not self._filtering:
-            self._rules.set_own_ports(open_ports.numbers)
-        elif self._rules.set_own_ports(self._own_ports | open_ports.numbers) or self._own_ports - open_ports.numbers:
+            self._forget_ports()
+        elif changed or self._own_ports != open_ports.numbers:
             self._older = inf
             if self._compiling is None:
                 self._compiling = self._clock.callLater(0, self._compile)
 
-    def _compile(self) -> None:
-        self._compiling = None
+    def _look_at_queue(self, older: float) -> None:
+        """No more than so many datagrams there are older than the program, and no more than there are."""
+        self._older = min(older, sockopts.queued_at_most(self._port.socket))
+        if self._older <= 0:
+            self._forget_ports()
+
+    def _forget_ports(self) -> None:
+        """Nothing waits any more that a program with other numbers cut."""
         self._own_ports = open_ports.numbers
         self._rules.set_own_ports(self._own_ports)
+
+    def _compile(self) -> None:
+        self._compiling = None
         self._attach()
 
     def _attach(self) -> None:
         """Have the filter refuse what is refused now, and sample what was heard of."""
         sock = self._port.socket
         try:
-            program = self._rules.program(self._heard)
+            program = self._rules.program(open_ports.numbers, self._heard)
         except filters.ProgramTooLong as error:
             self._do_without(f"too many networks for the kernel: {error}")
             return
@@ -188,7 +202,7 @@ class Guard:
             self._do_without(f"the kernel takes no filter: {error.strerror}")
             return
         self._filtering = True
-        self._older = sockopts.queued_at_most(sock)
+        self._look_at_queue(inf)
 
     def _do_without(self, why: str) -> None:
         self._filtering = False

@@ -76,7 +76,7 @@ class PortRules:
         self._look_over()
 
     def set_own_ports(self, numbers: Iterable[int]) -> bool:
-        """These port numbers are those that this process serves. Whether that makes a difference."""
+        """From now on these port numbers are those that this process serves, here. Whether that makes a difference."""
         ports = self._loops.ports(self._number, numbers)
         if ports == self._ports:
             return False
@@ -120,15 +120,15 @@ class PortRules:
 
     # In the kernel
 
-    def program(self, sampled: Collection[Reason] = ()) -> bytes:
+    def program(self, own: Iterable[int], sampled: Collection[Reason] = ()) -> bytes:
         """A program for a filter that lets what is refused through, cut: all of it, or one in `ONE_IN` of the reasons
         that are `sampled`.
 
-        Raises ProgramTooLong.
+        `own` are the port numbers that this process serves. Raises ProgramTooLong.
         """
         keep, drop = Label(), Label()
         refuse: dict[Reason, Label] = defaultdict(Label)
-        items = self._by_port(refuse)
+        items = self._by_port(self._loops.ports(self._number, own), refuse)
         ipv6 = Label()
         if len(self._versions) == 2:
             items += [load(IP_HEADER, 1), if_at_least(0x60, ipv6)]
@@ -146,11 +146,9 @@ class PortRules:
         items += [label for reason, label in refuse.items() if reason not in sampled]
         return assemble([*items, end(CUT), drop, end(DROP), keep, end(KEEP)])
 
-    def _by_port(self, refuse: Mapping[Reason, Label]) -> list[Instruction | Label]:
+    def _by_port(self, ports: Ranges[Reason | None], refuse: Mapping[Reason, Label]) -> list[Instruction | Label]:
         passed, own = Label(), Label()
-        goals = self._ports.mapped(
-            lambda reason: passed if reason is None else own if reason is OWN_PORT else refuse[reason]
-        )
+        goals = ports.mapped(lambda reason: passed if reason is None else own if reason is OWN_PORT else refuse[reason])
         if goals.values == [passed]:
             return []
         # What comes by loopback is from an address of this host; what does not, and says so, the kernel discards.
