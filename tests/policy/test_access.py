@@ -149,6 +149,12 @@ class TestFiles:
         path.write_text("# ours\n192.0.2.0/24\n\n  2001:db8::/32  # and theirs\n")
         assert [str(one) for one in read_networks(str(path))] == ["192.0.2.0/24", "2001:db8::/32"]
 
+    def test_as_editors_of_windows_write_it(self, tmp_path: Path) -> None:
+        """With a byte order mark, and lines that end otherwise."""
+        path = tmp_path / "networks"
+        path.write_bytes(b"\xef\xbb\xbf192.0.2.0/24\r\n2001:db8::/32\r\n")
+        assert [str(one) for one in read_networks(str(path))] == ["192.0.2.0/24", "2001:db8::/32"]
+
     def test_what_is_wrong_is_named(self, tmp_path: Path) -> None:
         path = tmp_path / "networks"
         path.write_text("192.0.2.0/24\n192.0.2.1/24\n")

@@ -35,7 +35,7 @@ def parse_network(text: str) -> Network:
 def read_networks(name: str) -> list[Network]:
     """The networks of a file, one a line; what follows a ``#`` is a comment. Raises ValueError."""
     try:
-        lines = Path(name).read_text(encoding="utf-8").splitlines()
+        lines = Path(name).read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise ValueError(error.strerror) from error
     except ValueError:
