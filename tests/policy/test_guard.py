@@ -22,10 +22,12 @@ from udpservices.policy import loops
 from udpservices.policy.access import AccessList, Network
 from udpservices.policy.guard import QUIET, Guard, GuardRules
 from udpservices.policy.loops import NO_LOOP_RULES, LoopRules, OpenPorts, OwnAddresses, open_ports
-from udpservices.policy.refusals import LOG_INTERVAL
+from udpservices.policy.refusals import LOG_INTERVAL, NOBODY, Refusals
 from udpservices.policy.rules import ONE_IN
 from udpservices.services.echo import Echo
 from udpservices.transport import filters, mmsg, peers
+from udpservices.transport.counters import Counters
+from udpservices.transport.peers import pack
 from udpservices.transport.port import DatagramPort
 from udpservices.transport.sockopts import dropped_by_kernel
 
@@ -341,6 +343,15 @@ def test_open_ports() -> None:
     assert not ports.numbers
 
 
+def test_an_address_that_nobody_has() -> None:
+    """Members refuse it too, who have no option of the loop guard: the log names none."""
+    refusals = Refusals("0.0.0.0:9999", Counters(), Clock())
+    with logged() as events:
+        refusals.add(NOBODY, pack(("255.255.255.255", 5000)))
+    (line,) = lines(events)
+    assert line == "0.0.0.0:9999 refused 255.255.255.255:5000 (no address that a host can have)"
+
+
 class Sampled:
     """A port that refuses one client, and a clock."""
 
@@ -595,6 +606,22 @@ class TestSockets:
             assert guarded.answers(port, guarded.client("127.0.2.9"))
         finally:
             guarded.stop(port)
+
+    @needs_filters
+    def test_no_memory_for_a_filter(self, guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Also where there is none before it: the sysctl is named, and Python does it."""
+
+        def attach(sock: socket.socket, program: bytes) -> None:
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+        monkeypatch.setattr(filters, "attach", attach)
+        with logged() as events:
+            port = guarded.port(access(deny="127.0.1.0/24"))
+        assert any(
+            "takes no filter: Cannot allocate memory: raise net.core.optmem_max; datagrams" in text(event)
+            for event in events
+        )
+        assert not guarded.answers(port, guarded.client("127.0.1.9"))
 
     def test_a_service_without_rules_costs_nothing_in_the_kernel(self, guarded: Guarded) -> None:
         port = guarded.port(GuardRules(NO_LOOP_RULES))

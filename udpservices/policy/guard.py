@@ -199,7 +199,8 @@ class Guard:
                 filters.detach(sock)  # there is no room for two: for a moment there is none
                 filters.attach(sock, program)
         except OSError as error:
-            self._do_without(f"the kernel takes no filter: {error.strerror}")
+            cure = ": raise net.core.optmem_max" if error.errno == errno.ENOMEM else ""
+            self._do_without(f"the kernel takes no filter: {error.strerror}{cure}")
             return
         self._filtering = True
         self._look_at_queue(inf)

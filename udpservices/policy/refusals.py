@@ -23,15 +23,20 @@ class Reason(NamedTuple):
     name: str
     #: What the log says.
     words: str
-    #: The option that changes it.
-    option: str
+    #: The option that changes it, where all have it who refuse for it.
+    option: str = ""
+
+    @property
+    def text(self) -> str:
+        """What the log says, with the option."""
+        return f"{self.words}; {self.option}" if self.option else self.words
 
 
 SOURCE_PORT = Reason("source-port", "the port number of another reflector", "--allow-source-ports")
 OWN_PORT = Reason("own-port", "a port of this process itself", "--allow-own-ports")
 EQUAL_PORT = Reason("equal-port", "the same port number as this one", "--allow-equal-ports")
 TO_MANY = Reason("to-many", "sent to a group or a broadcast address", "--allow-broadcast")
-NOBODY = Reason("nobody", "no address that a host can have", "--no-loop-guard")
+NOBODY = Reason("nobody", "no address that a host can have")
 DENIED = Reason("denied", "in a network to be refused", "--deny")
 NOT_ALLOWED = Reason("not-allowed", "in no network to be served", "--allow")
 
@@ -69,7 +74,7 @@ class Refusals:
             return
         self._complaints[reason] = _Complaint(now)
         _log.warn(
-            "{where} refused {peer} ({reason.words}; {reason.option}){more}",
+            "{where} refused {peer} ({reason.text}){more}",
             where=self._where,
             peer=endpoint_text(*host_and_port(unpack(name))),
             reason=reason,
@@ -83,7 +88,7 @@ class Refusals:
             complaint = self._complaints.pop(reason, None)
             if complaint is not None and complaint.more:
                 _log.warn(
-                    "{where} refused about {more:,} more in {seconds:.0f} s ({reason.words}; {reason.option})",
+                    "{where} refused about {more:,} more in {seconds:.0f} s ({reason.text})",
                     where=self._where,
                     more=complaint.more,
                     seconds=now - complaint.since,
