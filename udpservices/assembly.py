@@ -1,10 +1,12 @@
 """Puts a listening service together: sockets, policies and protocols, as the options say."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from twisted.application.service import MultiService
 from twisted.internet.protocol import AbstractDatagramProtocol
+from twisted.python.usage import UsageError
 
 from udpservices.policy.log import log_datagrams
 from udpservices.service import DatagramService, MakeCompanion, MakePolicy
@@ -72,10 +74,21 @@ def datagram_service(
 
 def _protocol_maker(protocol: Any, options: Any, reactor: Any) -> Callable[[], AbstractDatagramProtocol]:
     """What makes an instance of a protocol's class, once a socket."""
-    if hasattr(protocol, "fromOptions"):
-        return lambda: protocol.fromOptions(options, reactor)
     make: Callable[[], AbstractDatagramProtocol] = protocol
-    return make
+    if hasattr(protocol, "fromOptions"):
+        make = partial(protocol.fromOptions, options, reactor)
+    if options["rate"] is not None or not options.shapes_limit:
+        return make
+
+    def make_limited() -> AbstractDatagramProtocol:
+        made = make()
+        if not getattr(made, "reflector", False):
+            raise UsageError(
+                f"--{options.shapes_limit[0]} has no effect without --rate: only reflectors have a limit then"
+            )
+        return made
+
+    return make_limited
 
 
 def _remarks(options: Any) -> list[str]:

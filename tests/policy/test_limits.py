@@ -517,6 +517,37 @@ class TestOptions:
     def test_mistakes(self, words: list[str], line: str) -> None:
         assert refused(None, "udpecho", *words) == f"udpecho: {line}"
 
+    @pytest.mark.parametrize(
+        ("words", "name"),
+        [
+            (["udpdiscard", "--port", "0", "--burst", "5"], "burst"),
+            (["udpbroadcast", "--port", "0", "--rate-prefix", "32,128", "--rate-dry-run"], "rate-prefix"),
+            (
+                ["udpserve", "--protocol", "twisted.internet.protocol.DatagramProtocol", "--rate-dry-run"],
+                "rate-dry-run",
+            ),
+        ],
+    )
+    def test_no_limit_that_they_could_shape(self, epoll: Any, words: list[str], name: str) -> None:
+        """Whoever gives these believes that there is one."""
+        line = f"{words[0]}: --{name} has no effect without --rate: only reflectors have a limit then"
+        assert refused(epoll.reactor, *words) == line
+        epoll.turn(3)
+
+    @pytest.mark.parametrize("command", ["udpecho", "udpdiscard"])
+    def test_no_limit_is_none_to_shape(self, command: str) -> None:
+        line = f"{command}: --burst has no effect with --rate 0, which is no limit"
+        assert refused(None, command, "--rate", "0", "--burst", "5") == line
+
+    @pytest.mark.parametrize("more", [{"burst": 5}, {"prefixes": PrefixLengths(32, 64)}, {"dry_run": True}])
+    def test_on_loopback(self, more: dict[str, Any]) -> None:
+        """Only the address tells there, so it is no mistake but a line of the log."""
+        for interface in ("127.0.0.1", "0.0.0.0"):
+            with logged() as events, Limited(None, protocol=Reflector, interface=interface, **more):
+                pass
+            told = [line for line in map(text, events) if "has no limit on loopback without --rate" in line]
+            assert len(told) == (interface == "127.0.0.1")
+
 
 def test_ports_of_a_service_that_need_no_limit_have_none(epoll: Any) -> None:
     """None by default, at no cost."""

@@ -3,6 +3,8 @@
 import re
 from typing import TYPE_CHECKING, ClassVar
 
+from twisted.python import usage
+
 from udpservices.options.base import Row, ServiceOptions
 from udpservices.policy.prefixes import PrefixLengths
 
@@ -57,6 +59,18 @@ class RateOptions(ServiceOptions):
     optFlags: ClassVar[list[Row]] = [
         ["rate-dry-run", None, "Count and log what is over the limit, and let it pass."],
     ]
+
+    def postOptions(self) -> None:
+        """What shapes a limit needs one."""
+        super().postOptions()
+        if self["rate"] == 0 and self.shapes_limit:
+            raise usage.UsageError(f"--{self.shapes_limit[0]} has no effect with --rate 0, which is no limit")
+
+    @property
+    def shapes_limit(self) -> list[str]:
+        """The options that were given and have no effect where there is no limit."""
+        given = [name for name in ("burst", "rate-prefix") if name in self.given]
+        return [*given, *["rate-dry-run"] * bool(self["rate-dry-run"])]
 
     @property
     def rate_limit(self) -> "RateLimit":

@@ -27,6 +27,8 @@ BUCKETS = 1 << 16
 #: Seconds between two lines of the log.
 LOG_INTERVAL = 60.0
 
+_log = Logger()
+
 
 @attrs.frozen
 class RateLimit:
@@ -41,12 +43,20 @@ class RateLimit:
     #: Count and log what is over the limit, and let it pass.
     dry_run: bool = False
 
+    @property
+    def is_shaped(self) -> bool:
+        """Whether more is said of the limit than that there is one."""
+        return self.burst is not None or self.dry_run or self.prefixes != PrefixLengths()
+
     def policy(self, port: DatagramPort) -> "RateLimiter | None":
         """A policy for one port, or none where it needs no limit."""
         if self.rate is not None:
             return RateLimiter(self, port, self.rate) if self.rate else None
         reflects = getattr(port.protocol, "reflector", False)
-        if not reflects or is_loopback(pack(port.socket.getsockname())):
+        on_loopback = is_loopback(pack(port.socket.getsockname()))
+        if not reflects or on_loopback:
+            if on_loopback and self.is_shaped:
+                _log.warn("{port} has no limit on loopback without --rate, whatever else is said of one", port=port)
             return None
         return RateLimiter(self, port, DEFAULT_RATE, spares_loopback=True)
 
@@ -171,8 +181,6 @@ class RateLimiter:
 class _Report:
     """Tells the log who is limited: at once, then once in a while for as long as it goes on."""
 
-    _log = Logger()
-
     def __init__(self, port: DatagramPort, limit: RateLimit, rate: int) -> None:
         self._port = port
         self._prefixes = limit.prefixes
@@ -210,7 +218,7 @@ class _Report:
         self._count = 0
 
     def _write(self, more: str) -> None:
-        self._log.warn(
+        _log.warn(
             "{port}: {doing} {prefix} to {rate}/s ({option}){more}",
             port=self._port,
             doing=self._doing,
