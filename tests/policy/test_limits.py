@@ -14,7 +14,7 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.testing import MemoryReactorClock
 
 from tests.services.commands import maker, parsed, refused
-from tests.support import logged, text
+from tests.support import logged, serving, text, udp_socket
 from udpservices import DatagramReactor
 from udpservices.policy.limits import BUCKETS, DEFAULT_RATE, LOG_INTERVAL, RateLimit, RateLimiter
 from udpservices.policy.prefixes import PrefixLengths
@@ -573,3 +573,16 @@ def test_ports_of_a_service_that_need_no_limit_have_none(epoll: Any) -> None:
         "not": [False, False],
         "named": [True, True],
     }
+
+
+def test_what_is_answered_twice_was_charged_once() -> None:
+    """An impairment stands behind the limit: no more than twice as much leaves, and it is asked for."""
+    words = ("udpecho", "--listen", "127.0.0.1:0", "--rate", "10", "--duplicate", "1")
+    with serving(*words) as (process, port), udp_socket() as sock:
+        for _ in range(100):
+            sock.sendto(b"hello", ("127.0.0.1", port))
+        process.wait_for("limiting 127.0.0.0/24 to 10/s")
+        process.stop()
+        answered = int(process.wait_for(r"stopped: \d+ received, (\d+) answered")[1])
+        assert 20 <= answered <= 2 * (2 * (10 + 10) + 2), "in a second"
+        assert answered % 2 == 0
