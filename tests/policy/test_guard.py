@@ -153,6 +153,21 @@ class TestAccess:
         assert guarded.answers(port, guarded.client("127.200.1.20"))
 
     @needs_filters
+    @pytest.mark.parametrize("payload", [b"hello", b""])
+    def test_more_than_fits_leaves_the_loop_rules_in_the_kernel(self, guarded: Guarded, payload: bytes) -> None:
+        """A flood of reflectors' answers costs nothing, and nobody is refused by the samples of another one."""
+        deny = " ".join(f"127.{number % 256}.{number // 256}.16/30" for number in range(1, 5001))
+        port = guarded.port(access(deny=deny))
+        loop, denied = guarded.client("127.0.0.9", port.getHost().port), guarded.client("127.200.1.18")
+        for _ in range(50):
+            assert not guarded.answers(port, loop, payload)
+            assert not guarded.answers(port, denied, payload)
+        assert port.counters.refused["denied"] == 50
+        assert port.counters.refused["equal-port"] < 10
+        assert dropped_by_kernel(port.socket) > 40
+        assert port.counters.filtered % (ONE_IN - 1) == 0
+
+    @needs_filters
     def test_more_than_fits_twice(self, guarded: Guarded) -> None:
         """Nearly 4,096 instructions cannot be replaced at once: for a moment Python decides alone."""
         deny = " ".join(f"127.{number % 256}.{number // 256}.16/30" for number in range(1, 1951))

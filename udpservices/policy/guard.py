@@ -16,7 +16,7 @@ from twisted.logger import Logger
 
 from udpservices.policy.access import AccessList
 from udpservices.policy.loops import HARMLESS, NO_LOOP_RULES, LoopRules, open_ports
-from udpservices.policy.refusals import TO_MANY, Reason, Refusals
+from udpservices.policy.refusals import BY_NETWORK, TO_MANY, Reason, Refusals
 from udpservices.policy.rules import ONE_IN, PortRules
 from udpservices.transport import filters, sockopts
 from udpservices.transport.addresses import endpoint_text
@@ -63,6 +63,8 @@ class Guard:
         # Whether a filter is attached; and how many datagrams to come may be older than its program.
         self._filtering = False
         self._older = 0.0
+        # Whether the filter, if there is one, does without the access list, which the kernel has no room for.
+        self._looks_up = False
         # Why the filter refused somebody of late, and when that was last heard of: of these a sample is enough.
         self._heard: dict[Reason, float] = {}
         self._quiet: IDelayedCall | None = None
@@ -92,7 +94,7 @@ class Guard:
             return
         sure = self._filtering and self._older <= 0
         suspects: list[int] = []
-        if not sure:
+        if not sure or self._looks_up:
             suspects = list(range(len(batch)))
             self._older -= batch.pieces
         elif batch.has_empty:
@@ -119,7 +121,7 @@ class Guard:
         lengths, names = batch.lengths, batch.names
         cut: set[Reason] = set()
         for index, reason in refused.items():
-            was_cut = self._filtering and not lengths[index]
+            was_cut = self._filtering and not lengths[index] and not (self._looks_up and reason in BY_NETWORK)
             if was_cut:
                 cut.add(reason)
             self._refusals.add(reason, names[index], ONE_IN if sure and was_cut and reason in self._heard else 1)
@@ -184,13 +186,22 @@ class Guard:
 
     def _attach(self) -> None:
         """Have the filter refuse what is refused now, and sample what was heard of."""
+        why = None if self._looks_up else self._refusal(networks=True)
+        if why:
+            self._looks_up = True
+            _log.info("{port}: {why}; datagrams are looked at one by one", port=self._port, why=why)
+        if self._looks_up and self._refusal(networks=False):
+            self._filtering = False
+            filters.detach(self._port.socket)
+            return
+        self._filtering = True
+        self._look_at_queue(inf)
+
+    def _refusal(self, *, networks: bool) -> str | None:
+        """Attach a filter, with the access list or without. Why that cannot be done, if it cannot."""
         sock = self._port.socket
         try:
-            program = self._rules.program(open_ports.numbers, self._heard)
-        except filters.ProgramTooLong as error:
-            self._do_without(f"too many networks for the kernel: {error}")
-            return
-        try:
+            program = self._rules.program(open_ports.numbers, self._heard, networks=networks)
             try:
                 filters.attach(sock, program)
             except OSError as error:
@@ -198,14 +209,9 @@ class Guard:
                     raise
                 filters.detach(sock)  # there is no room for two: for a moment there is none
                 filters.attach(sock, program)
+        except filters.ProgramTooLong as error:
+            return f"too many networks for the kernel: {error}"
         except OSError as error:
             cure = ": raise net.core.optmem_max" if error.errno == errno.ENOMEM else ""
-            self._do_without(f"the kernel takes no filter: {error.strerror}{cure}")
-            return
-        self._filtering = True
-        self._look_at_queue(inf)
-
-    def _do_without(self, why: str) -> None:
-        self._filtering = False
-        filters.detach(self._port.socket)
-        _log.info("{port}: {why}; datagrams are looked at one by one", port=self._port, why=why)
+            return f"the kernel takes no filter: {error.strerror}{cure}"
+        return None

@@ -40,6 +40,9 @@ NOBODY = Reason("nobody", "no address that a host can have")
 DENIED = Reason("denied", "in a network to be refused", "--deny")
 NOT_ALLOWED = Reason("not-allowed", "in no network to be served", "--allow")
 
+#: Those of an access list.
+BY_NETWORK = frozenset({DENIED, NOT_ALLOWED})
+
 
 class _Complaint:
     """What there is to say about one reason."""

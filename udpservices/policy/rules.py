@@ -120,12 +120,14 @@ class PortRules:
 
     # In the kernel
 
-    def program(self, own: Iterable[int], sampled: Collection[Reason] = ()) -> bytes:
+    def program(self, own: Iterable[int], sampled: Collection[Reason] = (), *, networks: bool = True) -> bytes:
         """A program for a filter that lets what is refused through, cut: all of it, or one in `ONE_IN` of the reasons
         that are `sampled`.
 
-        `own` are the port numbers that this process serves. Raises ProgramTooLong.
+        `own` are the port numbers that this process serves. Without `networks` it leaves the access list to the twin.
+        Raises ProgramTooLong.
         """
+        sources = self._sources if networks else self._loops.sources()
         keep, drop = Label(), Label()
         refuse: dict[Reason, Label] = defaultdict(Label)
         items = self._by_port(self._loops.ports(self._number, own), refuse)
@@ -136,7 +138,7 @@ class PortRules:
             served = Label()
             items += [
                 *([ipv6] if version == 6 else []),
-                *search(_goals(self._sources[version], refuse, served), BITS[version], _SOURCE[version]),
+                *search(_goals(sources[version], refuse, served), BITS[version], _SOURCE[version]),
                 served,
                 *self._by_destination(version, refuse, keep, drop),
             ]
