@@ -21,6 +21,7 @@ from udpservices.transport.batch import Policy
 from udpservices.transport.counters import Counters
 from udpservices.transport.faults import Seldom
 from udpservices.transport.multicast import MulticastMethods
+from udpservices.transport.openports import open_ports
 from udpservices.transport.peers import NOBODY, Peer, PeersByAddress, peer
 from udpservices.transport.reading import MAX_DATAGRAM, Reading
 from udpservices.transport.receiving import Receiver
@@ -123,6 +124,8 @@ class DatagramPort(Reading, MulticastMethods, udp.MulticastPort):
         self._at_shutdown = self.reactor.addSystemEventTrigger("during", "shutdown", self._end)
         self.connected = 1
         self.disconnecting = False
+        if self._only_peer is None:
+            open_ports.add(self._realPortNumber)
         self.has_socket = True
         self.socket = sock
         self.fileno = sock.fileno  # type: ignore[method-assign]  # as Twisted does: one call less a turn
@@ -142,7 +145,7 @@ class DatagramPort(Reading, MulticastMethods, udp.MulticastPort):
         self.sender.belong_to(self._only_peer)
         self._waiting = Waiting(self)
         self._receiver = Receiver(sock, self.sender, with_destination, self._ancillary)
-        self._realPortNumber = sock.getsockname()[1]
+        self._realPortNumber: int = sock.getsockname()[1]
         self._say(f"{self._getLogPrefix(self.protocol)} starting on {self._realPortNumber}")
 
     def _open(self) -> socket.socket:
@@ -203,6 +206,8 @@ class DatagramPort(Reading, MulticastMethods, udp.MulticastPort):
         self.stopReading()
         self.stopWriting()
         self.turn_away()
+        if self._only_peer is None:
+            open_ports.remove(self._realPortNumber)
         self._realPortNumber = None
         self.connected = 0
         self.socket.close()
@@ -268,6 +273,7 @@ class DatagramPort(Reading, MulticastMethods, udp.MulticastPort):
         self.socket.connect(target.socket_address(port))
         self._connectedAddr = (host, port)
         self._only_peer = peer(self.socket.getpeername())
+        open_ports.remove(self._realPortNumber)
         self.sender.belong_to(self._only_peer)
         self.turn_strays_away()
 
