@@ -21,12 +21,13 @@ from udpservices import DatagramReactor
 from udpservices.policy import loops
 from udpservices.policy.access import AccessList, Network
 from udpservices.policy.guard import QUIET, Guard, GuardRules
-from udpservices.policy.loops import NO_LOOP_RULES, LoopRules, OpenPorts, OwnAddresses, open_ports
+from udpservices.policy.loops import NO_LOOP_RULES, LoopRules, OwnAddresses
 from udpservices.policy.refusals import LOG_INTERVAL, NOBODY, Refusals
 from udpservices.policy.rules import ONE_IN
 from udpservices.services.echo import Echo
 from udpservices.transport import filters, mmsg, peers
 from udpservices.transport.counters import Counters
+from udpservices.transport.openports import OpenPorts, open_ports
 from udpservices.transport.peers import pack
 from udpservices.transport.port import DatagramPort
 from udpservices.transport.sockopts import dropped_by_kernel
@@ -229,16 +230,36 @@ class TestLoops:
         other = guarded.client("127.0.0.9", second.getHost().port)
         assert not guarded.answers(first, other)
 
-        def ignore() -> None:
-            pass
-
-        open_ports.add(37, ignore)
+        open_ports.add(37)
         try:
             guarded.stop(second)
             guarded.turning.turn(3)
             assert guarded.answers(first, other)
         finally:
-            open_ports.remove(37, ignore)
+            open_ports.remove(37)
+
+    def test_ports_without_a_guard(self, guarded: Guarded, decides: str) -> None:
+        """A protocol that somebody else opened answers as well, whatever stands before it."""
+        first = guarded.port()
+        other = DatagramReactor(guarded.turning.reactor).listenUDP(0, Echoing(), interface="127.0.0.5")
+        guarded.turning.turn(3)
+        client = guarded.client("127.0.0.9", other.getHost().port)
+        assert not guarded.answers(first, client)
+        guarded.stop(other)
+        guarded.turning.turn(3)
+        assert guarded.answers(first, client)
+
+    def test_clients_of_this_process(self, guarded: Guarded, decides: str) -> None:
+        """A connected port, as udphello's, hears one peer alone: with it no loop begins that it does not begin."""
+        first = guarded.port()
+        client = DatagramReactor(guarded.turning.reactor).listenUDP(0, Recorder(), interface=HERE)
+        client.connect(HERE, first.getHost().port)
+        try:
+            client.write(b"hello")
+            guarded.turning.until(lambda: client.protocol.received)
+            assert open_ports.numbers == {first.getHost().port}
+        finally:
+            guarded.stop(client)
 
     def test_what_was_cut_for_a_port_that_has_closed(self, guarded: Guarded, decides: str) -> None:
         """It waits, and is empty: nobody may take it for a datagram that was sent so."""
@@ -342,20 +363,25 @@ def test_addresses_cannot_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_open_ports() -> None:
-    """Who opens one hears of others' alone, once each."""
+    """Whoever watches hears of each number once when it comes, and when it is gone."""
     ports = OpenPorts()
-    heard: list[str] = []
-    one, two = (lambda: heard.append("one")), (lambda: heard.append("two"))
-    ports.add(1, one)
-    ports.add(2, two)
-    ports.add(1, two)
-    assert (heard, set(ports.numbers)) == (["one"], {1, 2})
-    ports.remove(1, two)
-    assert (heard, set(ports.numbers)) == (["one"], {1, 2})
-    ports.remove(1, one)
-    assert (heard, set(ports.numbers)) == (["one", "two"], {2})
-    ports.remove(2, two)
+    heard: list[set[int]] = []
+
+    def changed() -> None:
+        heard.append(set(ports.numbers))
+
+    ports.watch(changed)
+    ports.add(1)
+    ports.add(2)
+    ports.add(1)
+    ports.remove(1)
+    assert heard == [{1}, {1, 2}]
+    ports.remove(1)
+    assert heard[2:] == [{2}]
+    ports.unwatch(changed)
+    ports.remove(2)
     assert not ports.numbers
+    assert len(heard) == 3
 
 
 def test_an_address_that_nobody_has() -> None:

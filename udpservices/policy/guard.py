@@ -15,12 +15,13 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from udpservices.policy.access import AccessList
-from udpservices.policy.loops import HARMLESS, NO_LOOP_RULES, LoopRules, open_ports
+from udpservices.policy.loops import HARMLESS, NO_LOOP_RULES, LoopRules
 from udpservices.policy.refusals import BY_NETWORK, TO_MANY, Reason, Refusals
 from udpservices.policy.rules import ONE_IN, PortRules
 from udpservices.transport import filters, sockopts
 from udpservices.transport.addresses import endpoint_text
 from udpservices.transport.batch import Batch
+from udpservices.transport.openports import open_ports
 from udpservices.transport.port import DatagramPort
 
 #: Seconds without a refusal for a reason after which the next one is let through.
@@ -57,20 +58,22 @@ class Guard:
         host = port.getHost()
         self._refusals = Refusals(endpoint_text(host.host, host.port), port.counters, clock)
         self._rules = PortRules(loops, access, port.socket, clock)
-        self._number = host.port
-        # Those of this process; and while they may wait that a filter cut, those that it knew.
-        self._own_ports: frozenset[int] = frozenset()
         # Whether a filter is attached; and how many datagrams to come may be older than its program.
         self._filtering = False
         self._older = 0.0
+        # The port numbers of this process that the filter knows; and those that were known to whatever cut what waits.
+        self._compiled: frozenset[int] = frozenset()
+        self._known: frozenset[int] = frozenset()
         # Whether the filter, if there is one, does without the access list, which the kernel has no room for.
         self._looks_up = False
         # Why the filter refused somebody of late, and when that was last heard of: of these a sample is enough.
         self._heard: dict[Reason, float] = {}
         self._quiet: IDelayedCall | None = None
         self._compiling: IDelayedCall | None = None
-        open_ports.add(self._number, self._ports_changed)
-        self._ports_changed()
+        self._watches = loops.own_ports
+        if self._watches:
+            open_ports.watch(self._ports_changed)
+            self._ports_changed()
         if filters.is_available() and self._rules.refuse_some:
             self._compile()
         else:
@@ -78,7 +81,8 @@ class Guard:
 
     def close(self) -> None:
         """The port is about to be closed; its socket may live on, in systemd."""
-        open_ports.remove(self._number, self._ports_changed)
+        if self._watches:
+            open_ports.unwatch(self._ports_changed)
         for call in (self._quiet, self._compiling):
             if call is not None:
                 call.cancel()
@@ -160,11 +164,8 @@ class Guard:
 
         Until then all is looked at here, and who was refused is, so that nothing that was cut is taken for empty.
         """
-        self._own_ports |= open_ports.numbers
-        changed = self._rules.set_own_ports(self._own_ports)
-        if not self._filtering:
-            self._forget_ports()
-        elif changed or self._own_ports != open_ports.numbers:
+        changed = self._rules.set_own_ports(self._known | open_ports.numbers)
+        if self._filtering and (changed or self._compiled != open_ports.numbers):
             self._older = inf
             if self._compiling is None:
                 self._compiling = self._clock.callLater(0, self._compile)
@@ -173,16 +174,15 @@ class Guard:
         """No more than so many datagrams there are older than the program, and no more than there are."""
         self._older = min(older, sockopts.queued_at_most(self._port.socket))
         if self._older <= 0:
-            self._forget_ports()
-
-    def _forget_ports(self) -> None:
-        """Nothing waits any more that a program with other numbers cut."""
-        self._own_ports = open_ports.numbers
-        self._rules.set_own_ports(self._own_ports)
+            self._known = self._compiled
+            self._rules.set_own_ports(self._known)
 
     def _compile(self) -> None:
         self._compiling = None
-        self._attach()
+        if self._filtering and self._compiled == open_ports.numbers:  # some came and went, as a client's do
+            self._look_at_queue(inf)
+        else:
+            self._attach()
 
     def _attach(self) -> None:
         """Have the filter refuse what is refused now, and sample what was heard of."""
@@ -191,10 +191,12 @@ class Guard:
             self._looks_up = True
             _log.info("{port}: {why}; datagrams are looked at one by one", port=self._port, why=why)
         if self._looks_up and self._refusal(networks=False):
-            self._filtering = False
+            self._filtering, self._known = False, frozenset()
             filters.detach(self._port.socket)
             return
         self._filtering = True
+        self._compiled = open_ports.numbers
+        self._known |= self._compiled
         self._look_at_queue(inf)
 
     def _refusal(self, *, networks: bool) -> str | None:

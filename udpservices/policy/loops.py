@@ -3,8 +3,7 @@
 CERT CA-1996-01, CVE-2024-2169.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from ipaddress import ip_network
 
@@ -94,42 +93,6 @@ HARMLESS = LoopRules(
 NO_LOOP_RULES = LoopRules(
     source_ports=False, own_ports=False, equal_ports=False, to_many=False, from_many=False, from_unspecified=False
 )
-
-
-class OpenPorts:
-    """The port numbers that this process serves."""
-
-    def __init__(self) -> None:
-        self._count: Counter[int] = Counter()
-        self._changed: list[Callable[[], None]] = []
-
-    @property
-    def numbers(self) -> frozenset[int]:
-        """All of them."""
-        return frozenset(self._count)
-
-    def add(self, number: int, changed: Callable[[], None]) -> None:
-        """Serve a number, and hear of it whenever others come or go."""
-        self._count[number] += 1
-        if self._count[number] == 1:
-            self._tell()
-        self._changed.append(changed)
-
-    def remove(self, number: int, changed: Callable[[], None]) -> None:
-        """Undo `add`."""
-        self._changed.remove(changed)
-        self._count[number] -= 1
-        if not self._count[number]:
-            del self._count[number]
-            self._tell()
-
-    def _tell(self) -> None:
-        for changed in list(self._changed):
-            changed()
-
-
-#: Those of this process.
-open_ports = OpenPorts()
 
 
 class OwnAddresses:
