@@ -6,6 +6,7 @@ import functools
 import os
 import struct
 from collections.abc import Callable
+from ipaddress import ip_network
 from socket import AF_INET, AF_INET6, SOCK_DGRAM, AddressFamily, inet_ntop, socket
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,9 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.task import Clock
 
 from tests.fuzz import Target
+from udpservices.policy.access import AccessList
+from udpservices.policy.guard import GuardRules
+from udpservices.policy.limits import RateLimit, RateLimiter
 from udpservices.services.broadcast import Broadcast
 from udpservices.services.discard import Discard
 from udpservices.services.echo import Echo
@@ -178,6 +182,49 @@ def _destinations(size: int, data: bytes) -> bytes:
     return (struct.pack("@Nii", length, level ^ (data[0] & 2), kind ^ (data[0] & 4)) + data).ljust(size, b"\0")[:size]
 
 
+def policies(data: bytes) -> None:
+    """Whatever a name says, guard and limit take the datagram or count it, and what the guard took it takes again."""
+    header, rest = data[:5].ljust(5, b"\0"), data[5:] or b"\0"
+    family = (AF_INET, AF_INET6)[header[0] & 1]
+    count = header[1] % mmsg.SLOTS + 1
+    arrays, clock = _arrays(family, 0), Clock()
+    _fill(arrays.names, rest)
+    for slot in range(count):
+        arrays._lengths[slot] = rest[slot % len(rest)] * (header[2] % 3)
+    host, number = _bound(family).getsockname()[:2]
+    port: Any = SimpleNamespace(
+        counters=Counters(),
+        socket=_bound(family),
+        reactor=clock,
+        protocol=SimpleNamespace(reflector=bool(header[0] & 2)),
+        getHost=lambda: SimpleNamespace(host=host, port=number),
+    )
+    deny = [ip_network((rest[:4].ljust(4, b"\1"), header[3] % 33), strict=False), ip_network("2000::/3")]
+    rules = GuardRules(access=AccessList(deny=deny if header[0] & 4 else ()))
+    guard, limiter = rules.policy(port), RateLimiter(RateLimit(burst=header[4] + 1), port, 1)
+    got = Batch.of(arrays, count, _sender(family, 0)[0], PeersByName(), [])
+    try:
+        for policy in (guard, guard, limiter):
+            policy(got)
+            clock.advance(header[4])
+            if policy is guard:
+                kept = len(got)
+                assert kept + port.counters.refused.total() == count
+        assert len(got) + port.counters.refused.total() == count
+        assert kept - len(got) == port.counters.refused["rate"]
+    finally:
+        got.close()
+        guard.close()
+        limiter.close()
+
+
+@functools.cache
+def _bound(family: AddressFamily) -> socket:
+    sock = socket(family, SOCK_DGRAM)
+    sock.bind(("::1" if family == AF_INET6 else "127.0.0.1", 0))
+    return sock
+
+
 _NAME4 = struct.pack("=H", AF_INET) + bytes.fromhex("270f 7f000001 0000000000000000")
 _NAME6 = struct.pack("=H", AF_INET6) + bytes.fromhex("270f 00000000 fe80000000000000 0000000000000001 02000000")
 _WORDS = [_NAME4, _NAME6, bytes(8), b"\xff" * 8, b"\x1c\0\0\0\0\0\0\0", b"\x24\0\0\0\0\0\0\0", b"\xfe\x80", b"\xff\x02"]
@@ -200,6 +247,16 @@ TARGETS = {
             _NAME6,
         ],
         _WORDS,
+    ),
+    "policies": Target(
+        policies,
+        [
+            bytes([kind, count, 1, 8, burst]) + name + name[:2] + bytes(40)
+            for kind in range(8)
+            for count, burst in ((0, 0), (63, 3))
+            for name in (_NAME4, _NAME6)
+        ],
+        [*_WORDS, b"\0\7", b"\0\0\xff\xff\x7f", b"\xff\xff\xff\xff", b"\xe0\0\0\1"],
     ),
     "batch": Target(
         batch,

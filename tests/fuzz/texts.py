@@ -1,6 +1,7 @@
 """What people write: the only outcomes are a value and one line that says what is wrong."""
 
 import contextlib
+import errno
 import functools
 import importlib
 import io
@@ -21,6 +22,7 @@ from udpservices.activation import ActivationError, parse_environment
 from udpservices.endpoints import EndpointError
 from udpservices.endpoints import parse as parse_endpoint
 from udpservices.maker import DatagramServiceMaker
+from udpservices.policy.access import parse_network
 from udpservices.services import bundle
 from udpservices.stream_descriptions import stream_description
 from udpservices.transport import addresses
@@ -138,16 +140,19 @@ def _only_ours(name: str) -> Any:
     return importlib.import_module(name)
 
 
+def _no_file(self: Path, encoding: str | None = None) -> str:
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self))
+
+
 def options(data: bytes) -> None:
     """A word a line; the first byte chooses the command."""
     command = list(MAKERS)[data[0] % len(MAKERS)] if data else MAKERS[0]
     words = words_of(data[1:]).replace("\0", "").split("\n")
-    if any("/" in word for word in words):  # --config would read any file, devices too
-        return
 
     def parse(_: str) -> None:
         quiet = contextlib.redirect_stdout(io.StringIO())
-        with mock.patch.object(lookup, "import_module", _only_ours), quiet:
+        no_file = mock.patch.object(Path, "read_text", _no_file)  # any would be read else, devices too
+        with mock.patch.object(lookup, "import_module", _only_ours), no_file, quiet:
             try:
                 command.options().parseOptions(words)
             except SystemExit as ended:
@@ -162,6 +167,21 @@ def _file() -> Path:
     descriptor, name = tempfile.mkstemp(suffix=".toml")
     os.close(descriptor)
     return Path(name)
+
+
+def networks(data: bytes) -> None:
+    """A file of networks: each that is read is refused from its first to its last address."""
+    path = _file()
+    path.write_bytes(data)
+    options = MAKERS[0].options()
+    try:
+        read(lambda name: options.parseOptions(["--deny-file", name]), str(path), UsageError)
+    finally:
+        path.write_bytes(b"")
+    for network in [network for found in options["deny-file"] for network in found]:
+        for address in (network.network_address, network.broadcast_address):
+            assert options.access.refuses(address.packed), address
+        assert parse_network(str(network)) == network
 
 
 def config(data: bytes) -> None:
@@ -187,6 +207,8 @@ _ENDPOINT_WORDS = [
     *(b"udp:", b"fd:", b"systemd:", b"interface=", b"rcvbuf=", b"device=", b"name=", b"index=", b"9999", b"::1"),
     *(b"\\:", b"\\=", b"\\\\", b"[", b"]", b"%lo", b"fe80::1", b"127.0.0.1", b"4M", b"\xff", b"\xed\xa0\x80"),
 ]
+
+_NETWORK_WORDS = [b"/", b"/0", b"/33", b"/129", b"::ffff:", b"10.0.0.0/8", b"fe80::/10", b"24,56", b",", b"\xd9\xa3"]
 
 TARGETS = {
     "endpoint": Target(
@@ -215,13 +237,34 @@ TARGETS = {
         options,
         [
             b"\0--port\n0\n--interface\n::1\n--drop=5%\n--delay\n10ms\n--seed=1\n--tcp=7",
+            b"\0--allow\n192.0.2.0/24\n--deny=2001:db8::/32\n--deny=192.0.2.9\n--rate=9\n--rate-prefix\n32,128\n--burst=5",
+            b"\0--allow-file\nnetworks\n--deny-file=/dev/null\n--no-loop-guard\n--allow-broadcast\n--rate-dry-run",
             b"\x04--protocol\nudpservices.services.echo.Echo\n-l\n127.0.0.1:0",
             b"\x05--group\n228.0.0.5\n--source\n192.0.2.1\n--ttl=3\n--ping-interval=1s",
             b"\x06--address\n192.0.2.255\n--interval=1s\n--message\nhello",
             b"\x07--target\n[::1]:9\n--interval=1s\n--max-interval=9s",
             b"\x08--config\nservices.toml\n--check",
         ],
-        [*_ENDPOINT_WORDS, b"\n--", b"\n-", b"--help", b"--version", b"=", b"receive-buffer", b"no-loopback"],
+        [
+            *_ENDPOINT_WORDS,
+            *_NETWORK_WORDS,
+            b"\n--",
+            b"\n-",
+            b"--help",
+            b"--version",
+            b"=",
+            b"receive-buffer",
+            b"no-loopback",
+        ],
+    ),
+    "networks": Target(
+        networks,
+        [
+            b"# ours\n192.0.2.0/24\n\n  2001:db8::/32  # and theirs\n",
+            b"\xef\xbb\xbf192.0.2.7\r\n::1\r\n",
+            b"0.0.0.0/0\n::/0\n10.0.0.1/8",
+        ],
+        [*_NETWORK_WORDS, b"#", b"\n", b"\r", b"\x0c", b"\xe2\x80\xa8", b"\xef\xbb\xbf", b"\xff"],
     ),
     "config": Target(
         config,
