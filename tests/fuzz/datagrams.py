@@ -163,7 +163,7 @@ def batch(data: bytes) -> None:
 
 
 @functools.cache
-def _arrays(family: AddressFamily, control_size: int, room: int) -> Arrays:
+def _arrays(family: AddressFamily, control_size: int, room: int = 0) -> Arrays:
     return Arrays(NAME_SIZE[family], control_size, room)
 
 

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet import base, udp
@@ -22,16 +22,17 @@ from udpservices.transport.counters import Counters
 from udpservices.transport.faults import Seldom
 from udpservices.transport.multicast import MulticastMethods
 from udpservices.transport.openports import open_ports
-from udpservices.transport.peers import NOBODY, Peer, PeersByAddress, peer
+from udpservices.transport.peers import Peer, PeersByAddress, peer
 from udpservices.transport.reading import MAX_DATAGRAM, Reading
 from udpservices.transport.receiving import Receiver
 from udpservices.transport.sending import Sender
 from udpservices.transport.sockets import adopted_socket, peer_of
 from udpservices.transport.waiting import Waiting
+from udpservices.transport.writing import Writing
 
 
 @implementer(IHalfCloseableDescriptor)
-class DatagramPort(Reading, MulticastMethods, udp.MulticastPort):
+class DatagramPort(Reading, Writing, MulticastMethods, udp.MulticastPort):
     """A UDP port of either family, for one protocol.
 
     A protocol needs `datagramReceived(data, addr)` and nothing else. Where it has them, these are called too:
@@ -125,7 +126,7 @@ class DatagramPort(Reading, MulticastMethods, udp.MulticastPort):
         self.connected = 1
         self.disconnecting = False
         if self._only_peer is None:
-            open_ports.add(self._realPortNumber)
+            open_ports.add(self._number)
         self.has_socket = True
         self.socket = sock
         self.fileno = sock.fileno  # type: ignore[method-assign]  # as Twisted does: one call less a turn
@@ -145,7 +146,7 @@ class DatagramPort(Reading, MulticastMethods, udp.MulticastPort):
         self.sender.belong_to(self._only_peer)
         self._waiting = Waiting(self)
         self._receiver = Receiver(sock, self.sender, with_destination, self._ancillary)
-        self._realPortNumber: int = sock.getsockname()[1]
+        self._realPortNumber = self._number = sock.getsockname()[1]
         self._say(f"{self._getLogPrefix(self.protocol)} starting on {self._realPortNumber}")
 
     def _open(self) -> socket.socket:
@@ -207,7 +208,7 @@ class DatagramPort(Reading, MulticastMethods, udp.MulticastPort):
         self.stopWriting()
         self.turn_away()
         if self._only_peer is None:
-            open_ports.remove(self._realPortNumber)
+            open_ports.remove(self._number)
         self._realPortNumber = None
         self.connected = 0
         self.socket.close()
@@ -273,7 +274,7 @@ class DatagramPort(Reading, MulticastMethods, udp.MulticastPort):
         self.socket.connect(target.socket_address(port))
         self._connectedAddr = (host, port)
         self._only_peer = peer(self.socket.getpeername())
-        open_ports.remove(self._realPortNumber)
+        open_ports.remove(self._number)
         self.sender.belong_to(self._only_peer)
         self.turn_strays_away()
 
@@ -281,47 +282,3 @@ class DatagramPort(Reading, MulticastMethods, udp.MulticastPort):
     def peer(self) -> tuple[str, int] | None:
         """Whom the port is connected to, if it is."""
         return self._only_peer
-
-    # Sending
-
-    def write(self, datagram: bytes, addr: tuple[str, int] | None = None) -> None:
-        """Send a datagram to `addr`, a ``(host, port)`` pair, or to the peer where the port is connected.
-
-        What is written while a batch is handled leaves together, in order, when the protocol is done with it. What the
-        kernel refuses is counted as unsent. Raises InvalidAddressError for an address that is none or not of this
-        port's family, and MessageLengthError for more than UDP can carry.
-        """
-        self.sender.write(datagram, addr)
-
-    def writeWhenWritable(self, datagram: bytes, addr: tuple[str, int] | None = None) -> "Deferred[None]":
-        """Send as `write` does, but wait while the kernel has no room.
-
-        Fires when the kernel has the datagram. Fails with OSError where it refuses it for another reason, and with
-        ConnectionDone when the port is stopped first. Raises as `write` does for an address that is none.
-        """
-        return self._waiting.add(bytes(memoryview(datagram)), self.route(addr))
-
-    def doWrite(self) -> None:
-        """There is room again."""
-        self._waiting.go_on()
-
-    def writeSequence(self, seq: Iterable[bytes], addr: tuple[str, int] | None = None) -> None:
-        """Send one datagram that is given in parts, as `write` does."""
-        self.write(b"".join(seq), addr)
-
-    def route(self, addr: tuple[str, int] | None) -> Peer:
-        """Whom an address stands for."""
-        if self._only_peer is not None:
-            if addr is not None and addr not in (self._connectedAddr, self._only_peer):
-                raise InvalidAddressError(addr, f"this port is connected to {self._connectedAddr}")
-            return self._only_peer
-        if addr is None:
-            raise InvalidAddressError(addr, "write() needs an address: this port is not connected")
-        current = self.sender.current
-        if addr == current is not NOBODY:
-            return current
-        host = parse_target(addr, self.addressFamily)
-        try:
-            return self._targets[host.socket_address(addr[1])]
-        except OSError as error:
-            raise InvalidAddressError(addr[0], "write() called with a scope that names no interface") from error
