@@ -103,6 +103,11 @@ class Process:
             elif chunk == b"":
                 time.sleep(timeout)
 
+    def says(self, pattern: str) -> bool:
+        """Whether the output has a match by now."""
+        self._read(0)
+        return re.search(pattern, self.output, re.MULTILINE) is not None
+
     def wait_for(self, pattern: str, patience: float = PATIENCE) -> re.Match[str]:
         """Wait until the output has a match."""
         deadline = time.monotonic() + patience
