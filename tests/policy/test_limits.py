@@ -16,7 +16,7 @@ from twisted.internet.testing import MemoryReactorClock
 from tests.services.commands import maker, parsed, refused
 from tests.support import logged, serving, text, udp_socket
 from udpservices import DatagramReactor
-from udpservices.policy.limits import BUCKETS, DEFAULT_RATE, LOG_INTERVAL, RateLimit, RateLimiter
+from udpservices.policy.limits import BUCKETS, DEFAULT_RATE, LOG_INTERVAL, RateLimit, RateLimiter, default_rate
 from udpservices.policy.prefixes import PrefixLengths
 from udpservices.services.echo import Echo
 from udpservices.transport.batch import Batch
@@ -31,6 +31,14 @@ class Reflector(DatagramProtocol):
 
 class Service(DatagramProtocol):
     noisy = False
+
+
+class Member(Service):
+    default_rate = 100
+
+
+class Unlimited(Reflector):
+    default_rate = 0
 
 
 class Unseen:
@@ -407,6 +415,21 @@ class TestDefault:
         with Limited(None, protocol=protocol, interface="0.0.0.0") as limited:
             assert bool(limited.port.policies) is there
 
+    @pytest.mark.parametrize(("protocol", "rate"), [(Member, 100), (Unlimited, 0), (Reflector, DEFAULT_RATE)])
+    def test_is_what_the_class_says(self, protocol: type[DatagramProtocol], rate: int) -> None:
+        with Limited(None, protocol=protocol, interface="0.0.0.0") as limited:
+            if not rate:
+                assert not limited.port.policies
+                return
+            assert limited.count("127.0.0.1", 4 * rate) == 4 * rate
+            assert rate <= limited.count(HOST, 4 * rate) <= 2 * rate + 2
+
+    def test_an_option_says_more_than_the_class(self) -> None:
+        with Limited(10, protocol=Member) as limited:
+            assert 10 <= limited.count(HOST, 100) <= 22
+        with Limited(0, protocol=Member, interface="0.0.0.0") as limited:
+            assert not limited.port.policies
+
     @pytest.mark.parametrize("interface", ["127.0.0.1", "127.1.2.3", "::1"])
     def test_is_not_for_a_port_on_loopback(self, interface: str) -> None:
         with Limited(None, protocol=Reflector, interface=interface) as limited:
@@ -434,6 +457,13 @@ class TestDefault:
         reflects = {name: getattr(_class(name), "reflector", False) for name in ("udpecho", "udptime", "udplength")}
         assert set(reflects.values()) == {True}
         assert not getattr(_class("udpdiscard"), "reflector", False)
+
+    @pytest.mark.parametrize(
+        ("command", "rate"), [("udpecho", DEFAULT_RATE), ("udpmulticast", 100), ("udpdiscard", 0), ("udpbroadcast", 0)]
+    )
+    def test_of_commands(self, command: str, rate: int) -> None:
+        """Members of groups have less, because one forged datagram has an answer of each."""
+        assert default_rate(_class(command)) == rate
 
 
 def _class(command: str) -> Any:

@@ -11,6 +11,7 @@ from random import Random
 
 import attrs
 from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import AbstractDatagramProtocol
 from twisted.logger import Logger
 
 from udpservices.policy.prefixes import PrefixHash, PrefixLengths, is_loopback, prefix_text
@@ -18,7 +19,7 @@ from udpservices.transport.batch import Batch
 from udpservices.transport.peers import pack
 from udpservices.transport.port import DatagramPort
 
-#: Datagrams a second for each source prefix of a reflector, unless somebody says otherwise.
+#: Datagrams a second for each source prefix of a reflector, unless its class or somebody says otherwise.
 DEFAULT_RATE = 10_000
 
 #: Pairs of buckets of one port. Prefixes share them by hash, so that no number of forged sources needs more memory.
@@ -34,8 +35,7 @@ _log = Logger()
 class RateLimit:
     """How much each source prefix may send."""
 
-    #: Datagrams a second, 0 for no limit. None stands for `DEFAULT_RATE` where the protocol is a reflector (its class
-    #: says ``reflector = True``), but for sources on loopback, and for no limit elsewhere.
+    #: Datagrams a second, 0 for no limit. None stands for what the protocol's class says, but for sources on loopback.
     rate: int | None = None
     #: Datagrams at once; None is as many as in a second.
     burst: int | None = None
@@ -52,13 +52,19 @@ class RateLimit:
         """A policy for one port, or none where it needs no limit."""
         if self.rate is not None:
             return RateLimiter(self, port, self.rate) if self.rate else None
-        reflects = getattr(port.protocol, "reflector", False)
+        rate = default_rate(port.protocol)
         on_loopback = is_loopback(pack(port.socket.getsockname()))
-        if not reflects or on_loopback:
+        if not rate or on_loopback:
             if on_loopback and self.is_shaped:
                 _log.warn("{port} has no limit on loopback without --rate, whatever else is said of one", port=port)
             return None
-        return RateLimiter(self, port, DEFAULT_RATE, spares_loopback=True)
+        return RateLimiter(self, port, rate, spares_loopback=True)
+
+
+def default_rate(protocol: AbstractDatagramProtocol) -> int:
+    """What a protocol's class says: its `default_rate`, or `DEFAULT_RATE` for a reflector; 0 is no limit."""
+    rate: int = getattr(protocol, "default_rate", DEFAULT_RATE if getattr(protocol, "reflector", False) else 0)
+    return rate
 
 
 class RateLimiter:
