@@ -1,6 +1,7 @@
 """Members of groups: services whose port number others on this host may share, and the groups that they are in."""
 
 import socket
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from twisted.internet.protocol import AbstractDatagramProtocol, DatagramProtocol
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from udpservices.remainder import Remainder
 from udpservices.service import DatagramService
 from udpservices.transport.addresses import endpoint_text, is_wildcard, parse_host
 from udpservices.transport.interfaces import find_interface, outgoing_interface
@@ -20,6 +22,12 @@ from udpservices.transport.sockopts import copy_settings, is_shared, leave_port_
 
 #: Seconds between two looks at whether an interface has come, or come back.
 REJOIN_INTERVAL = 2.0
+
+#: Peers whose answers to a ping are logged. While so many answer, others are only counted.
+MAX_PEERS = 64
+
+#: Who was silent for more pings than these makes place for another.
+SILENT_PINGS = 3
 
 
 class SharedDatagramService(DatagramService):
@@ -153,7 +161,9 @@ def _describe(what: _Wanted | _Joined) -> str:
 class Pinger:
     """Sends a datagram to groups, again and again, and logs who answers and how fast.
 
-    From a port number of its own: answers to one that is shared would reach any of those who share it.
+    From a port number of its own: answers to one that is shared would reach any of those who share it. Anybody may send
+    to it: the log has one answer of each peer to a ping, of a bounded number of peers, and once a minute a count of the
+    others.
     """
 
     _log = Logger()
@@ -164,6 +174,7 @@ class Pinger:
         reactor: Any,
         member: DatagramPort,
         ping: bytes,
+        pong: bytes,
         groups: Sequence[str],
         interfaces: Sequence[str],
         interval: float,
@@ -171,18 +182,23 @@ class Pinger:
     ) -> None:
         """Those groups that are of the member port's family, at its number; `interval` is in seconds.
 
-        `prepare` is called with the port that sends.
+        An answer is `pong`, as it is or with a line end. `prepare` is called with the port that sends.
         """
         self._label = label
         self._reactor = reactor
         self._member = member
         self._ping = ping
+        self._pong = pong
         self._groups = [group for group in groups if parse_host(group).family == member.addressFamily]
         self._interfaces = interfaces or [""]
         self._interval = interval
         self._prepare = prepare
         self._port: DatagramPort | None = None
         self._pinged = 0.0
+        self._pings = 0
+        #: To which of the pings a peer answered last; who answered last is last.
+        self._answers: OrderedDict[str, int] = OrderedDict()
+        self._more = Remainder(reactor, self._tell_more)
         self._loop = LoopingCall(self._look)
         self._loop.clock = reactor
 
@@ -197,6 +213,7 @@ class Pinger:
         """Ping no more; fires when the port is closed."""
         if self._loop.running:
             self._loop.stop()
+        self._more.settle()
         port, self._port = self._port, None
         closed: Deferred[None] = succeed(None) if port is None else maybeDeferred(port.stopListening)
         return closed
@@ -205,6 +222,7 @@ class Pinger:
         return Deferred.fromCoroutine(self._ping_all())
 
     async def _ping_all(self) -> None:
+        self._pings += 1
         number = self._member.getHost().port
         for interface in self._interfaces:
             port = self._port
@@ -218,13 +236,35 @@ class Pinger:
             for group in self._groups:
                 port.write(self._ping, (group, number))
 
-    def _answered(self, datagram: bytes, peer: tuple[str, int]) -> None:
+    def _answered(self, datagram: bytes, addr: tuple[str, int]) -> None:
+        if datagram.rstrip(b"\r\n") != self._pong:
+            return
+        peer = endpoint_text(*addr)
+        if not self._is_first(peer):
+            self._more.add()
+            return
         self._log.info(
             "{label}: {answer!r} from {peer} after {late:.1f} ms",
             label=self._label,
-            answer=datagram[:64],
-            peer=endpoint_text(*peer),
+            answer=self._pong,
+            peer=peer,
             late=(self._reactor.seconds() - self._pinged) * 1000,
+        )
+
+    def _is_first(self, peer: str) -> bool:
+        """Whether this is the peer's first answer to this ping, and it is one of those whose answers are logged."""
+        answers = self._answers
+        last = answers.pop(peer, None)
+        if len(answers) >= MAX_PEERS:
+            if self._pings - next(iter(answers.values())) <= SILENT_PINGS:
+                return False
+            answers.popitem(last=False)
+        answers[peer] = self._pings
+        return last != self._pings
+
+    def _tell_more(self, count: int, seconds: float) -> None:
+        self._log.info(
+            "{label}: {count} more answers in the last {seconds:.0f} s", label=self._label, count=count, seconds=seconds
         )
 
 

@@ -126,10 +126,8 @@ class DatagramService(Service):
             for sock, inherited, protocol in bound:
                 port = self._listen(sock, protocol)
                 self.ports.append(port)
-                port.stopReading()  # a policy that cannot be made may be a guard
                 port.may_coalesce = not inherited
-                port.policies = [policy for make in self._policies if (policy := make(port)) is not None]
-                port.startReading()
+                self.put_policies(port)
                 host = port.getHost()
                 self._log.info(
                     "{label} listening on {where}/udp", label=self._label, where=endpoint_text(host.host, host.port)
@@ -138,6 +136,12 @@ class DatagramService(Service):
                     companion = make(port)
                     self._companions.append(companion)
                     companion.start()
+
+    def put_policies(self, port: DatagramPort) -> None:
+        """Put this service's policies between a port and its protocol; a companion's port needs them as well."""
+        port.stopReading()  # a policy that cannot be made may be a guard
+        port.policies = [policy for make in self._policies if (policy := make(port)) is not None]
+        port.startReading()
 
     def _listen(self, sock: socket.socket, protocol: AbstractDatagramProtocol) -> DatagramPort:
         """A port on a bound socket, which is closed afterwards."""

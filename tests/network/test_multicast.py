@@ -131,6 +131,33 @@ class TestPinging:
                         rf"udpmulticast: b'Server: Pong' from {re.escape(address)}:9999 after \d+\.\d ms$"
                     )
 
+    def test_its_port_has_the_policies_of_the_others(self, hosts: Hosts) -> None:
+        """Whom nobody is to hear is not heard there either, and a limit is one; both say so."""
+        one, two, three = hosts(3)
+        options = ["--interface", INTERFACE]
+        pinging = [*options, "--ping-interval", "20ms", "--deny", two.ipv4, "--rate", "5", "--log-datagrams"]
+        with members((two, options), (three, options), (one, pinging)) as (_, _, pinger):
+            pinger.wait_for(f"(?s)(from {re.escape(three.ipv4)}.*){{5}}")
+            pinger.wait_for(rf"0\.0\.0\.0:(?!{PORT} )\d+ refused {re.escape(two.ipv4)}:{PORT} \(.*--deny\)")
+            pinger.wait_for(rf"on (?!{PORT}>)\d+>: limiting 198\.51\.100\.0/24 to 5/s \(--rate\)")
+            pinger.wait_for(rf"received b'Server: Pong' from \('{re.escape(three.ipv4)}', {PORT}\)")
+            pinger.stop()
+            assert f"b'Server: Pong' from {two.ipv4}" not in pinger.output
+
+    def test_what_is_no_answer_is_not_logged(self, hosts: Hosts) -> None:
+        one, two = hosts(2)
+        with joined(two, "228.0.0.5", PORT) as sock:
+            with members((one, ["--interface", INTERFACE, "--ping-interval", "100ms"])) as (pinger,):
+                peer = sock.recvfrom(100)[1]
+                for number in range(100):
+                    sock.sendto(b"%d" % number, peer)
+                sock.sendto(PONG, peer)
+                pinger.wait_for(rf"udpmulticast: b'Server: Pong' from {re.escape(two.ipv4)}:{PORT} after")
+                pinger.stop()
+            assert re.findall(rf"b'.*' from {re.escape(two.ipv4)}", pinger.output) == [
+                f"b'Server: Pong' from {two.ipv4}"
+            ]
+
     def test_no_loopback(self, hosts: Hosts) -> None:
         """No program of the host that pings hears it; others do, again and again."""
         one, two = hosts(2)

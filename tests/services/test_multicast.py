@@ -1,12 +1,21 @@
 """``twistd udpmulticast``: its protocol and its options; what it does on a network is in tests/network."""
 
+import re
+from socket import AF_INET
+from typing import Any, Self, cast
+
 import pytest
+from twisted.internet.address import IPv4Address
+from twisted.logger import LogEvent
 from twisted.python.usage import UsageError
 
 from tests.services.commands import refusal
+from tests.support import logged, text
 from udpservices.endpoints import UDPEndpoint
+from udpservices.membership import MAX_PEERS, SILENT_PINGS, Pinger
 from udpservices.services.multicast import PING, PONG, MulticastPingPong
-from udpservices.testing import connect
+from udpservices.testing import MemoryDatagramReactor, connect
+from udpservices.transport.port import DatagramPort
 
 PEER = ("192.0.2.7", 5000)
 
@@ -38,6 +47,126 @@ class TestProtocol:
     def test_nothing_else_is(self, datagram: bytes) -> None:
         """Above all no answer, of which members would have no end."""
         assert answers(datagram) == []
+
+
+class Member:
+    """The port that a pinger stands beside, as far as it looks at that."""
+
+    addressFamily = AF_INET
+
+    def getHost(self) -> IPv4Address:
+        return IPv4Address("UDP", "0.0.0.0", 9999)
+
+
+class Pinging:
+    """A pinger without sockets, whose time is turned by hand."""
+
+    def __init__(self, *groups: str) -> None:
+        self.reactor = MemoryDatagramReactor()
+        self.prepared: list[Any] = []
+        member = cast("DatagramPort", Member())
+        chosen = groups or ("228.0.0.5",)
+        self._pinger = Pinger("udpmulticast", self.reactor, member, PING, PONG, chosen, [], 1.0, self.prepared.append)
+        self.events: list[LogEvent] = []
+
+    def __enter__(self) -> Self:
+        self._logging = logged()
+        self.events = self._logging.__enter__()
+        self._pinger.start()
+        (self.transport,) = self.reactor.transports
+        return self
+
+    def __exit__(self, *ignored: object) -> None:
+        self._pinger.stop()
+        self._logging.__exit__(None, None, None)
+        assert not self.transport.listening
+        assert not self.reactor.getDelayedCalls()
+
+    def answer(self, datagram: bytes = PONG, host: str = "192.0.2.7", port: int = 9999) -> None:
+        assert self.transport._protocol
+        self.transport._protocol.datagramReceived(datagram, (host, port))
+
+    @property
+    def answers(self) -> list[str]:
+        """Who answered, by the log."""
+        found = (
+            re.fullmatch(r"udpmulticast: b'Server: Pong' from (\S+) after \d+\.\d ms", line) for line in self.lines
+        )
+        return [one[1] for one in found if one]
+
+    @property
+    def more(self) -> list[tuple[int, int]]:
+        """What was only counted, by the log: how many in how many seconds."""
+        found = (re.fullmatch(r"udpmulticast: (\d+) more answers in the last (\d+) s", line) for line in self.lines)
+        return [(int(one[1]), int(one[2])) for one in found if one]
+
+    @property
+    def lines(self) -> list[str]:
+        return [text(event) for event in self.events]
+
+
+class TestPinger:
+    """Anybody may send to its port number, and nobody fills the log."""
+
+    def test_pings_each_group_and_prepares_its_port(self) -> None:
+        with Pinging("228.0.0.5", "228.0.0.6") as pinging:
+            assert pinging.prepared == [pinging.transport]
+            pinging.reactor.advance(1.0)
+            assert pinging.transport.written == [(PING, ("228.0.0.5", 9999)), (PING, ("228.0.0.6", 9999))] * 2
+
+    @pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
+    def test_an_answer_is_logged(self, end: bytes) -> None:
+        with Pinging() as pinging:
+            for _ in range(5):
+                pinging.reactor.advance(1.0)
+                pinging.answer(PONG + end)
+        assert pinging.answers == ["192.0.2.7:9999"] * 5
+        assert pinging.lines == [f"udpmulticast: b'Server: Pong' from 192.0.2.7:9999 after {0:.1f} ms"] * 5
+
+    @pytest.mark.parametrize("datagram", [b"", b"x" * 30, PING, PONG + b"!", b"\n" + PONG, PONG * 2])
+    def test_nothing_else_is(self, datagram: bytes) -> None:
+        with Pinging() as pinging:
+            pinging.answer(datagram)
+        assert pinging.lines == []
+
+    def test_one_of_a_peer_and_ping(self) -> None:
+        """The others are counted, in one line a minute and one at the end."""
+        with Pinging() as pinging:
+            for _ in range(90):
+                for _ in range(50):
+                    pinging.answer()
+                pinging.reactor.advance(1.0)
+        assert pinging.answers == ["192.0.2.7:9999"] * 90
+        assert pinging.more == [(60 * 49, 60), (30 * 49, 30)]
+        assert len(pinging.lines) == 92
+
+    def test_so_many_peers(self) -> None:
+        """Who answered before is logged still, whoever is made up meanwhile; nor do these fill the memory."""
+        with Pinging() as pinging:
+            for _ in range(10):
+                pinging.answer(host="192.0.2.1")
+                for number in range(1000):
+                    pinging.answer(port=number)
+                pinging.reactor.advance(1.0)
+            assert pinging.answers.count("192.0.2.1:9999") == 10
+            assert len(pinging.answers) == 10 * MAX_PEERS
+            assert len(pinging._pinger._answers) == MAX_PEERS
+        assert sum(count for count, _ in pinging.more) == 10 * (1001 - MAX_PEERS)
+
+    def test_who_is_silent_makes_place(self) -> None:
+        with Pinging() as pinging:
+            for number in range(MAX_PEERS):
+                pinging.answer(port=number)
+            for _ in range(SILENT_PINGS):
+                pinging.reactor.advance(1.0)
+                pinging.answer(host="192.0.2.8")
+                for number in range(1, MAX_PEERS):
+                    pinging.answer(port=number)
+            assert "192.0.2.8:9999" not in pinging.answers
+            pinging.reactor.advance(1.0)
+            pinging.answer(host="192.0.2.8")
+            pinging.answer(host="192.0.2.9")
+            assert pinging.answers[-1] == "192.0.2.8:9999"
 
 
 def parsed(*words: str) -> MulticastPingPong.Options:

@@ -10,6 +10,7 @@ from udpservices.assembly import datagram_service
 from udpservices.membership import Memberships, Pinger, SharedDatagramService
 from udpservices.options import MemberOptions, Row, repeated
 from udpservices.transport.addresses import is_multicast, parse_host
+from udpservices.transport.port import DatagramPort
 from udpservices.units import positive_duration, ttl
 
 PING = b"Client: Ping"
@@ -35,9 +36,15 @@ class MulticastPingPong(DatagramProtocol):
         companions: list[Any] = [lambda port: Memberships(label, port, groups, interfaces, options["source"])]
         if interval is not None:
             companions.append(
-                lambda port: Pinger(label, reactor, port, PING, groups, interfaces, interval, options.prepare)
+                lambda port: Pinger(label, reactor, port, PING, PONG, groups, interfaces, interval, prepare)
             )
-        return datagram_service(SharedDatagramService, cls, label, options, reactor, companions)
+        service = datagram_service(SharedDatagramService, cls, label, options, reactor, companions)
+
+        def prepare(port: DatagramPort) -> None:
+            service.put_policies(port)
+            options.prepare(port)
+
+        return service
 
     class Options(MemberOptions):
         """Which groups, on which interfaces, from which sources."""
