@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from udpservices.remainder import Remainder
 from udpservices.transport.addresses import endpoint_text, is_literal
 from udpservices.transport.counters import Counters
 from udpservices.transport.port import DatagramPort
@@ -79,6 +80,9 @@ class Redialer(Service):
         self._closed: Deferred[None] = succeed(None)
         self._timer: IDelayedCall | None = None
         self._unanswered = 0
+        # Greetings whose replies are logged: a peer may send as many as it likes.
+        self._owed = 0
+        self._more = Remainder(reactor, self._tell_more)
         self._complaints: set[str] = set()
         self._looking_up: Deferred[Any] | None = None
         self._counters = Counters()
@@ -99,6 +103,7 @@ class Redialer(Service):
         super().stopService()
         self._cancel()
         self._hang_up()
+        self._more.settle()
         if was_running:
             self._log.info(
                 "{label} stopped: {total.sent} sent, {total.received} received, {total.dropped} dropped",
@@ -144,7 +149,7 @@ class Redialer(Service):
                 self._hang_up()
                 continue
             self._protocol = caller
-            self._unanswered = 0
+            self._unanswered = self._owed = 0
             self._greet()
             return
         jittered = self._backoff * self._random.uniform(0.5, 1.0)
@@ -158,6 +163,7 @@ class Redialer(Service):
             self._dial()
             return
         self._unanswered += 1
+        self._owed = min(self._owed + 1, MAX_UNANSWERED)
         self._timer = self._reactor.callLater(self._interval, self._greet)
         if self._protocol is not None:
             self._protocol.greet()
@@ -167,7 +173,19 @@ class Redialer(Service):
     def _answered(self, datagram: bytes) -> None:
         self._unanswered = 0
         self._settled()
+        if not self._owed:
+            self._more.add()
+            return
+        self._owed -= 1
         self._log.info("{label} got {reply!r} from {peer}", label=self._label, reply=datagram[:64], peer=self._peer())
+
+    def _tell_more(self, count: int, seconds: float) -> None:
+        self._log.info(
+            "{label} got {count} more replies than it sent greetings, in the last {seconds:.0f} s",
+            label=self._label,
+            count=count,
+            seconds=seconds,
+        )
 
     def _failed(self, protocol: Caller, error: OSError) -> None:
         if protocol is not self._protocol:

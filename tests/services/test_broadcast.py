@@ -11,7 +11,8 @@ from twisted.python.usage import UsageError
 from tests.services.commands import refusal
 from tests.support import logged, text
 from udpservices.endpoints import UDPEndpoint
-from udpservices.services.broadcast import MAX_KNOWN, SILENT_INTERVALS, Broadcast
+from udpservices.remainder import LOG_INTERVAL
+from udpservices.services.broadcast import MAX_KNOWN, MAX_REPORTS, SILENT_INTERVALS, Broadcast
 from udpservices.testing import MemoryDatagramTransport, connect
 
 PEER = ("192.0.2.7", 9999)
@@ -22,9 +23,9 @@ INTERVAL = 10.0
 class Beaconing:
     """A beacon that was started, whose time is turned by hand."""
 
-    def __init__(self, *interfaces: str) -> None:
+    def __init__(self, *interfaces: str, interval: float = INTERVAL) -> None:
         self.clock = Clock()
-        self.protocol = Broadcast(ADDRESS, b"hello", INTERVAL, self.clock, interfaces)
+        self.protocol = Broadcast(ADDRESS, b"hello", interval, self.clock, interfaces)
         self.transport: MemoryDatagramTransport = connect(self.protocol, port=4321)
 
     @property
@@ -107,10 +108,13 @@ class TestHearing:
         assert beaconing.heard(b"hi")
 
     def test_who_was_silent_makes_place(self) -> None:
-        beaconing = Beaconing()
+        hour = 3600.0
+        beaconing = Beaconing(interval=hour)
         for number in range(MAX_KNOWN):
+            if number and number % MAX_REPORTS == 0:
+                beaconing.clock.advance(LOG_INTERVAL)
             assert beaconing.heard(b"hi", ("192.0.2.7", number))
-        beaconing.clock.advance(SILENT_INTERVALS * INTERVAL)
+        beaconing.clock.advance(SILENT_INTERVALS * hour - beaconing.clock.seconds())
         for number in range(1, MAX_KNOWN):
             assert not beaconing.heard(b"hi", ("192.0.2.7", number))
         beaconing.clock.advance(1)
@@ -119,13 +123,51 @@ class TestHearing:
 
     def test_a_flood_of_strangers_fills_neither_memory_nor_log(self) -> None:
         """Addresses and contents can be made up; who was known before is known still."""
-        beaconing = Beaconing()
+        beaconing = Beaconing(interval=3600)
         assert beaconing.heard(b"hi")
+        minutes = 20
         with logged() as events:
-            for number in range(10 * MAX_KNOWN):
-                beaconing.protocol.datagramReceived(os.urandom(8), ("192.0.2.66", number))
-        assert len(events) == MAX_KNOWN - 1
+            for number in range(minutes * MAX_KNOWN):
+                beaconing.protocol.datagramReceived(os.urandom(8), ("192.0.2.66", number % 65536))
+                beaconing.clock.advance(LOG_INTERVAL / MAX_KNOWN)
+        reports = [line for line in lines(events) if line.startswith("heard b")]
+        assert len(reports) == MAX_KNOWN - 1
+        assert len(events) - len(reports) <= minutes
+        assert len(beaconing.protocol._known) == MAX_KNOWN
         assert not beaconing.heard(b"hi")
+
+    @pytest.mark.parametrize("interval", [0.01, 1.0, 3600.0])
+    def test_no_more_than_so_many_reports_in_any_minute(self, interval: float) -> None:
+        """A forger is new with each datagram, whatever the interval; the others are one line a minute."""
+        beaconing = Beaconing(interval=interval)
+        reports, sums = [], []
+        count = 0
+        with logged() as events:
+            for number in range(4500):
+                beaconing.protocol.datagramReceived(b"%d" % number, PEER)
+                beaconing.clock.advance(0.04)
+                new, count = events[count:], len(events)
+                reports += [beaconing.clock.seconds()] * sum("heard b" in line for line in lines(new))
+                sums += [line for line in lines(new) if "heard b" not in line]
+            beaconing.transport.stopListening()
+        sums += lines(events[count:])
+        assert all(
+            later - earlier >= LOG_INTERVAL - 0.04
+            for earlier, later in zip(reports, reports[MAX_REPORTS:], strict=False)
+        )
+        found = [re.fullmatch(r"heard (\d+) more datagrams of newcomers in the last (\d+) s", line) for line in sums]
+        assert 3 <= len(found) <= 4
+        assert sum(int(one[1]) for one in found if one) + len(reports) == 4500
+
+    def test_who_was_only_counted_is_reported_when_there_is_room(self) -> None:
+        """Three hundred that begin together are all reported, the last in the third minute."""
+        beaconing = Beaconing()
+        reported = []
+        for _ in range(20):
+            for number in range(300):
+                reported += beaconing.heard(b"hi", ("192.0.2.7", number))
+            beaconing.clock.advance(INTERVAL)
+        assert len(set(reported)) == len(reported) == 300
 
     def test_of_a_long_one_the_start_is_logged(self) -> None:
         beaconing = Beaconing()

@@ -36,6 +36,35 @@ class TestGreeting:
             greeting.reply(b"x" * 60_000)
         assert max(len(text(event)) for event in events) < 200
 
+    def test_a_peer_that_sends_without_end_does_not_fill_the_log(self) -> None:
+        """It has a line for each greeting, and what is more is counted: once a minute, and at the end."""
+        greeting = Greeting()
+        with started(greeting) as events:
+            for _ in range(150):
+                for _ in range(20):
+                    greeting.reply()
+                greeting.reactor.advance(1.0)
+            assert greeting.greetings == 151
+        said = [text(event) for event in events if "got" in text(event)]
+        more = [line for line in said if " more " in line]
+        assert len(said) - len(more) == 150
+        assert more == [
+            f"udphello got {count} more replies than it sent greetings, in the last {seconds} s"
+            for count, seconds in ((60 * 19, 60), (60 * 19, 60), (30 * 19, 30))
+        ]
+
+    def test_replies_that_are_late_are_not_too_many(self) -> None:
+        """None is lost from the log where the way there and back takes longer than an interval."""
+        greeting = Greeting()
+        with started(greeting) as events:
+            for _ in range(10):
+                assert greeting.wait() == 1.0
+                greeting.reply()
+                greeting.reply()
+                assert greeting.wait() == 1.0
+        assert len([event for event in events if "got b'" in text(event)]) == 20
+        assert not [event for event in events if "more" in text(event)]
+
     @pytest.mark.parametrize(("host", "wildcard"), [("192.0.2.1", "0.0.0.0"), ("2001:db8::1", "::")])
     def test_from_any_address_of_the_family(self, host: str, wildcard: str) -> None:
         """The kernel chooses source address and port number."""

@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
@@ -15,17 +15,25 @@ from twisted.python.usage import UsageError
 from udpservices.assembly import datagram_service
 from udpservices.membership import SharedDatagramService
 from udpservices.options import MemberOptions, Row
+from udpservices.remainder import LOG_INTERVAL, Remainder
 from udpservices.transport.addresses import BROADCAST, endpoint_text, is_multicast
 from udpservices.transport.interfaces import find_interface
 from udpservices.transport.peers import peer
 from udpservices.transport.sockopts import leave_by
 from udpservices.units import message, positive_duration
 
-#: Others that are remembered. While nobody of so many is silent, who is new is not reported.
+#: Others that are remembered. While nobody of so many is silent, who is new is only counted.
 MAX_KNOWN = 1024
+
+#: Reports in any minute; who is new after so many is only counted, until there is room for another report.
+MAX_REPORTS = 100
 
 #: Somebody who was silent for this many of our intervals is reported again.
 SILENT_INTERVALS = 3
+
+
+#: Who sent it, and a hash of it.
+_Beacon = tuple[tuple[str, int], int]
 
 
 class Broadcast(DatagramProtocol):
@@ -53,7 +61,9 @@ class Broadcast(DatagramProtocol):
         self._clock = clock
         self._interfaces = interfaces or [""]
         self._missing: set[str] = set()
-        self._known: OrderedDict[tuple[tuple[str, int], int], float] = OrderedDict()
+        self._known: OrderedDict[_Beacon, float] = OrderedDict()
+        self._reported: deque[float] = deque(maxlen=MAX_REPORTS)
+        self._more = Remainder(clock, self._tell_more)
         self._loop = LoopingCall(self._send)
         self._loop.clock = clock
 
@@ -72,6 +82,7 @@ class Broadcast(DatagramProtocol):
         """Send no more."""
         if self._loop.running:
             self._loop.stop()
+        self._more.settle()
 
     def _send(self) -> None:
         everybody = (self._address, self.transport.getHost().port)
@@ -93,14 +104,32 @@ class Broadcast(DatagramProtocol):
         known, now = self._known, self._clock.seconds()
         beacon = (addr, hash(datagram))  # a beacon may be 64 KiB long
         silence = now - SILENT_INTERVALS * self._interval
-        heard = known.pop(beacon, None)
-        if len(known) >= MAX_KNOWN:
-            if next(iter(known.values())) > silence:
-                return
-            known.popitem(last=False)
-        known[beacon] = now
+        heard = known.get(beacon)
         if heard is None or heard < silence:
+            if not self._may_report(now) or not self._has_room(beacon, silence):
+                self._more.add()
+                return
+            self._reported.append(now)
             self._log.info("heard {beacon!r} from {peer}", beacon=datagram[:64], peer=endpoint_text(*addr))
+        known[beacon] = now
+        known.move_to_end(beacon)
+
+    def _may_report(self, now: float) -> bool:
+        return len(self._reported) < MAX_REPORTS or now - self._reported[0] >= LOG_INTERVAL
+
+    def _has_room(self, beacon: _Beacon, silence: float) -> bool:
+        """Whether there is a place for it, of its own or of somebody who is silent since before that."""
+        known = self._known
+        if beacon not in known and len(known) >= MAX_KNOWN:
+            if next(iter(known.values())) > silence:
+                return False
+            known.popitem(last=False)
+        return True
+
+    def _tell_more(self, count: int, seconds: float) -> None:
+        self._log.info(
+            "heard {count} more datagrams of newcomers in the last {seconds:.0f} s", count=count, seconds=seconds
+        )
 
     @classmethod
     def makeService(cls, label: str, options: Any, reactor: Any) -> SharedDatagramService:
