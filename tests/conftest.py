@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,7 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.pollreactor import PollReactor
 from twisted.internet.selectreactor import SelectReactor
 
-from tests.support import PATIENCE, wait_until
+from tests.support import PATIENCE
 from udpservices import DatagramPort
 from udpservices.transport.openports import open_ports
 
@@ -29,13 +30,23 @@ class Turning:
             self.reactor.iterate(0)
 
     def until(self, condition: Callable[[], Any], what: str = "a condition", patience: float = PATIENCE) -> Any:
-        """Turn it until a condition holds."""
+        """Turn it until a condition holds; it waits for what comes to it, and nobody waits besides."""
+        deadline = time.monotonic() + patience
+        while True:
+            self._wait()
+            if found := condition():
+                return found
+            if time.monotonic() > deadline:
+                pytest.fail(f"waited {patience} s for {what}")
 
-        def turn_and_look() -> Any:
+    def _wait(self) -> None:
+        """Turn it when there is something to do, or a moment later; asyncio's would wait that long in any case."""
+        loop = getattr(self.reactor, "_asyncioEventloop", None)
+        if loop is None:
             self.reactor.iterate(0.01)
-            return condition()
-
-        return wait_until(turn_and_look, what, patience)
+            return
+        loop.call_later(0.001, loop.stop)
+        loop.run_forever()
 
 
 def _asyncio_reactor() -> AsyncioSelectorReactor:

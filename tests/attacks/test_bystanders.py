@@ -142,18 +142,18 @@ def test_proxy_on_the_same_host(hosts: Hosts, tmp_path: Path) -> None:
 
 def test_nping_from_port_53(hosts: Hosts, tmp_path: Path) -> None:
     """Which is its source port unless told; every command that answers such a text answers."""
-    server, client = hosts(2)
+    # It takes any answer that comes to its host for its own, so each that gets one is on a host of its own.
+    server, silent, *clients = hosts(2 + len(ANSWERING))
     words = ("--udp", "-c", "1", "--data-string", TEXT, server.ipv4, "-p")  # of several ports it leaves some out
+    client_of = {**dict.fromkeys(SILENT, silent), **dict(zip(sorted(ANSWERING), clients, strict=True))}
 
     def ping(port: int) -> str:
-        return client.run(tool("nping"), *words, str(port)).stdout
+        return client_of[port].run(tool("nping"), *words, str(port)).stdout
 
-    with serving_every_command(server, tmp_path):
-        # It takes any answer that comes to its host for its own, so those that get one go alone.
-        pinged = {port: ping(port) for port in sorted(ANSWERING)}
-        with ThreadPoolExecutor() as pool:
-            pinged |= zip(SILENT, pool.map(ping, SILENT), strict=True)
+    with serving_every_command(server, tmp_path), ThreadPoolExecutor(len(client_of)) as pool:
+        pinged = dict(zip(client_of, pool.map(ping, client_of), strict=True))
     for port, output in pinged.items():
+        client = client_of[port]
         assert f"UDP {client.ipv4}:53 > {server.ipv4}:{port} " in output
         assert (f"UDP {server.ipv4}:{port} > {client.ipv4}:53 " in output) == (port in ANSWERING), output
 

@@ -201,17 +201,17 @@ class TestCommands:
         """Each as it was, with the guard off."""
         server, client = hosts(2)
         accept_any_source(server)
-        for number in (*REFLECTORS[1:], PORT):
+        numbers = (*REFLECTORS[1:], PORT)
+        for number in numbers:
             with forging(client) as forger, server.serving("udpecho", "--port", f"{PORT}") as (process, port):
                 forger.send((client.ipv4, number), (server.ipv4, port), b"for ever")
                 option = "--allow-equal-ports" if number == PORT else "--allow-source-ports"
                 process.wait_for(rf"refused {client.ipv4}:{number} \(the .*; {option}\)")
-            with (
-                client.udp_socket(client.ipv4, number) as victim,
-                server.serving("udpecho", "--port", f"{PORT}", "--no-loop-guard") as (_, port),
-            ):
-                victim.sendto(b"for ever", (server.ipv4, port))
-                assert victim.recv(100) == b"for ever"
+        with server.serving("udpecho", "--port", f"{PORT}", "--no-loop-guard") as (_, port):
+            for number in numbers:
+                with client.udp_socket(client.ipv4, number) as victim:
+                    victim.sendto(b"for ever", (server.ipv4, port))
+                    assert victim.recv(100) == b"for ever"
 
     @pytest.mark.parametrize("destination", ["255.255.255.255", "198.51.100.255"])
     @pytest.mark.parametrize("without", [{}, {"UDPSERVICES_NO_FILTERS": "1"}, {"UDPSERVICES_UNBATCHED": "1"}], ids=str)

@@ -92,4 +92,4 @@ Ports = Callable[[Any], Any]
 
 def patience(ports: Ports) -> float:
     """How long to wait, in seconds: Twisted's own port is known not to come."""
-    return PATIENCE if ports is DatagramReactor else 0.5
+    return PATIENCE if ports is DatagramReactor else 0.2
