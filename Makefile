@@ -7,8 +7,8 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 # A file is a worker's as a whole: tests of one file may be about one thing of this machine's, such as a group.
 PYTEST := $(BIN)/pytest --numprocesses auto --dist loadfile
 # What depends on how datagrams are read and sent is tried as well where the C library has no recvmmsg and the kernel no
-# socket filters, and where it does not segment: everything but these. The guard's and those of groups, which no flow goes
-# to, are of no use in the last mode. Nor does Twisted's own port change, whose defects are expected failures.
+# socket filters, and where it does not segment: everything but these. In the last mode the guard's are of no use, nor are
+# those of groups, to which no flow goes. Twisted's own port, whose defects are expected failures, is the same in all.
 ONCE := $(addprefix tests/,packaging policy/test_limits.py policy/test_prefixes.py services/test_bundle.py \
   services/test_bundle_mistakes.py services/test_defaults.py services/test_hello.py services/test_hello_names.py \
   services/test_streams.py test_activation.py test_benchmarks.py test_commands.py test_daemon.py test_descriptions.py \
