@@ -8,6 +8,7 @@ from twisted.application.service import MultiService
 from twisted.internet.protocol import AbstractDatagramProtocol
 from twisted.python.usage import UsageError
 
+from udpservices.policy.limits import default_rate
 from udpservices.policy.log import log_datagrams
 from udpservices.service import DatagramService, MakeCompanion, MakePolicy
 from udpservices.streams import StreamService
@@ -82,10 +83,8 @@ def _protocol_maker(protocol: Any, options: Any, reactor: Any) -> Callable[[], A
 
     def make_limited() -> AbstractDatagramProtocol:
         made = make()
-        if not getattr(made, "reflector", False):
-            raise UsageError(
-                f"--{options.shapes_limit[0]} has no effect without --rate: only reflectors have a limit then"
-            )
+        if not default_rate(made):
+            raise UsageError(f"--{options.shapes_limit[0]} has no effect without --rate: there is no limit then")
         return made
 
     return make_limited

@@ -68,7 +68,7 @@ def report(sources: int, count: int) -> dict[str, float]:
 host, number = address()
 rate, prefixes, *flood = sys.argv[3:]
 options = DatagramOptions()
-options.parseOptions(["--rate", rate, "--rate-prefix", prefixes])
+options.parseOptions(["--rate", rate, *(["--rate-prefix", prefixes] if rate != "0" else [])])
 port = DatagramReactor(reactor).listenUDP(number, Echo(), interface=host)
 limiter = options.rate_limit.policy(port)
 port.policies = [limiter] if limiter else []

@@ -561,7 +561,7 @@ class TestOptions:
     )
     def test_no_limit_that_they_could_shape(self, epoll: Any, words: list[str], name: str) -> None:
         """Whoever gives these believes that there is one."""
-        line = f"{words[0]}: --{name} has no effect without --rate: only reflectors have a limit then"
+        line = f"{words[0]}: --{name} has no effect without --rate: there is no limit then"
         assert refused(epoll.reactor, *words) == line
         epoll.turn(3)
 

@@ -20,7 +20,7 @@ HERE = "127.0.0.1"
 TURNS = 30
 
 #: Datagrams sent before each turn, by their size in bytes: more than a port reads in one, or than its queue holds.
-BURST = {0: 200, 1: 200, 65_507: 10}
+BURST = {0: 600, 1: 600, 65_507: 10}
 
 SO_MEMINFO = 55
 DROPS = 8  # linux/sock_diag.h, SK_MEMINFO_DROPS

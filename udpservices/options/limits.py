@@ -44,7 +44,7 @@ class RateOptions(ServiceOptions):
             "rate",
             None,
             None,
-            "Datagrams a second for each source prefix, 0: no limit. [default: 10000 for reflectors, off loopback]",
+            "Datagrams a second for each source prefix, 0: no limit. [default: the protocol's, 10000 for reflectors]",
             _rate,
         ],
         ["burst", None, None, "Datagrams that may come at once. [default: as many as in a second]", _burst],
