@@ -140,7 +140,9 @@ class DatagramService(Service):
     def put_policies(self, port: DatagramPort) -> None:
         """Put this service's policies between a port and its protocol; a companion's port needs them as well."""
         port.stopReading()  # a policy that cannot be made may be a guard
-        port.policies = [policy for make in self._policies if (policy := make(port)) is not None]
+        policies: list[Policy] = []
+        port.policies = policies  # one by one: those that are made are closed where a later one cannot be
+        policies.extend(policy for make in self._policies if (policy := make(port)) is not None)
         port.startReading()
 
     def _listen(self, sock: socket.socket, protocol: AbstractDatagramProtocol) -> DatagramPort:

@@ -554,7 +554,7 @@ def test_forged_sources_cost_no_peer_each(guarded: Guarded, monkeypatch: pytest.
     for number in range(1, 100):
         guarded.client(f"127.0.1.{number}").sendto(b"hello", (HERE, port.getHost().port))
     guarded.settled(port)
-    assert port.counters.refused == {"denied": 99}
+    assert port.counters.refused.total() == 99  # one may have the port's own number, on its own address
     assert len(made) == 1, "the one who is answered"
 
 

@@ -17,6 +17,7 @@ from tests.support import PATIENCE, ROOT, udp_socket
 from tests.transport.peers import Recorder
 from udpservices import Batch, DatagramReactor
 from udpservices.transport import mmsg
+from udpservices.transport.openports import open_ports
 
 LOOPBACK = "127.0.0.1"
 
@@ -93,6 +94,34 @@ def test_each_who_stops_it_is_told(epoll: Turning) -> None:
     assert port.stopListening() is None
     port.connectionLost()
     assert port.counters.protocol_errors == 0
+
+
+def test_end_that_meets_another(epoll: Turning) -> None:
+    """A `stopProtocol` that turns the reactor, which ends the port as well."""
+
+    class Slow(Recorder):
+        def stopProtocol(self) -> None:
+            assert not self.stopped
+            super().stopProtocol()
+            port._end()
+
+    protocol = Slow()
+    port = DatagramReactor(epoll.reactor).listenUDP(0, protocol, interface=LOOPBACK)
+    number = port.getHost().port
+    assert number in open_ports.numbers
+    port.stopListening()
+    epoll.until(lambda: protocol.stopped)
+    assert port.counters.protocol_errors == 0
+    assert number not in open_ports.numbers
+
+
+def test_second_port_of_one_protocol_leaves_the_first_alone(epoll: Turning) -> None:
+    protocol = Recorder()
+    reactor = DatagramReactor(epoll.reactor)
+    port = reactor.listenUDP(0, protocol, interface=LOOPBACK)
+    with pytest.raises(AssertionError):
+        reactor.listenUDP(0, protocol, interface=LOOPBACK)
+    assert protocol.transport is port
 
 
 def test_last_words(epoll: Turning) -> None:

@@ -282,6 +282,17 @@ class TestFlow:
             turning.until(lambda: sum(len(datagram) for datagram, _ in protocol.received) == 2000)
         assert [payload for payload, _ in protocol.received] == flow(20, 100)
 
+    def test_come_in_one_piece_to_who_had_single_datagrams_before(self) -> None:
+        """What comes in few at a time lies elsewhere, and is sent back from there; nobody looks at it."""
+        with own_reactor("epoll") as turning, udp_socket() as client:
+            port = DatagramReactor(turning.reactor).listenUDP(0, Echo(), interface=LOOPBACK)
+            for number in range(12):
+                client.sendto(b"x", (LOOPBACK, port.getHost().port))
+                turning.until(lambda: port.counters.sent == number + 1)  # noqa: B023
+            grow_busy(turning, port, client, LOOPBACK)
+            assert mmsg.is_coalescing(port.socket)
+            stop(turning, port)
+
     def test_longer_than_the_port_takes(self) -> None:
         """What is longer is the datagram, not the flow."""
         protocol = Recorder()

@@ -9,6 +9,7 @@ from tests.conftest import Turning
 from tests.support import udp_socket
 from tests.transport.peers import Batches, Echoing, Recorder, heard, queue
 from udpservices import Batch, DatagramReactor
+from udpservices.transport import mmsg
 
 LOOPBACK = "127.0.0.1"
 
@@ -151,6 +152,90 @@ class TestHandlers:
                     client.sendto(b"ping", (host, port.getHost().port))
                 epoll.until(lambda: len(protocol.received) == heard_before + 10)  # noqa: B023
             assert {client.recvfrom(10)[1][0] for _ in range(10)} == {LOOPBACK}
+
+    def test_one_that_turns_the_reactor_of_a_busy_port_hears_on(self, epoll: Turning) -> None:
+        """The poller does not know of the port then."""
+
+        class Asking(Recorder):
+            asked = False
+
+            def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+                super().datagramReceived(datagram, addr)
+                if datagram == b"ask":
+                    client.sendto(b"answer", (LOOPBACK, port.getHost().port))
+                    epoll.until(lambda: (b"answer", client.getsockname()) in self.received)
+                    self.asked = True
+
+        protocol = Asking()
+        port = DatagramReactor(epoll.reactor).listenUDP(0, protocol, interface=LOOPBACK)
+        with queue(port, []) as flooder, udp_socket() as client:
+            while port._watched:
+                for _ in range(mmsg.SLOTS):
+                    flooder.send(b"x")
+                epoll.turn()
+            client.sendto(b"ask", (LOOPBACK, port.getHost().port))
+            epoll.until(lambda: protocol.asked)
+
+    def test_one_that_turns_the_reactor_while_another_connects(self, epoll: Turning) -> None:
+        """What it answers then goes to nobody, and not to the new peer."""
+        refused: list[Exception] = []
+
+        class Nesting(Recorder):
+            def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+                super().datagramReceived(datagram, addr)
+                if datagram == b"connect":
+                    self.transport.connect(*addr)
+                    return
+                friend.sendto(b"connect", (LOOPBACK, port.getHost().port))
+                epoll.until(lambda: port.peer)
+                try:
+                    self.transport.write(b"answer", addr)
+                except InvalidAddressError as error:
+                    refused.append(error)
+
+        port = DatagramReactor(epoll.reactor).listenUDP(0, Nesting(), interface=LOOPBACK)
+        with queue(port, [b"ask"]), udp_socket() as friend:
+            epoll.until(lambda: refused)
+            friend.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                friend.recv(10)
+
+    def test_what_was_held_back_from_strangers_is_not_delivered(self, epoll: Turning) -> None:
+        """The port has been connected since."""
+        protocol = Recorder()
+        port = DatagramReactor(epoll.reactor).listenUDP(0, protocol, interface=LOOPBACK)
+        with queue(port, [b"stranger"]) as stranger, udp_socket() as friend:
+            epoll.until(lambda: protocol.received)
+            late: Any = protocol.received.pop()
+            port.connect(*friend.getsockname())
+            port.deliver([late])
+            assert protocol.received == []
+            assert port.counters.stray == 1
+            assert late[1] == stranger.getsockname()
+
+    def test_one_that_stops_when_it_is_told_of_an_error_hears_no_more(self, epoll: Turning) -> None:
+        class Ending(Recorder):
+            def connectionRefused(self) -> None:
+                super().connectionRefused()
+                self.transport.stopListening()
+
+        protocol = Ending()
+        port = DatagramReactor(epoll.reactor).listenUDP(0, protocol, interface=LOOPBACK)
+        with udp_socket() as peer:
+            port.connect(*peer.getsockname())
+            to = port.socket.getsockname()
+            for number in range(12):  # it comes to read one by one
+                peer.sendto(b"%d" % number, to)
+                epoll.until(lambda: port.counters.received == number + 1)  # noqa: B023
+            port.stopReading()
+            address = peer.getsockname()
+        port.socket.send(b"to nobody")
+        with udp_socket(port=address[1]) as peer:
+            peer.sendto(b"late", to)
+            port.startReading()
+            epoll.until(lambda: protocol.stopped)
+        assert protocol.refused == 1
+        assert len(protocol.received) == 12
 
     def test_one_that_turns_the_reactor_may_wait_for_an_answer(self, epoll: Turning) -> None:
         """To what it asked by `writeWhenWritable`; the rest of what it writes waits for the end of its batch."""

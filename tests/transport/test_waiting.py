@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionDone, InvalidAddressError
 from twisted.python.failure import Failure
 
 from tests.conftest import Turning
@@ -78,6 +78,23 @@ def test_protocol_that_is_told_of_an_error_meanwhile(epoll: Turning, refusing: l
     assert sorted(told, key=lambda one: one[0])[1:3] == [(b"1", None), (b"2", None)]
     assert told.count((b"0", CancelledError if how == "cancels" else None)) == 1
     assert not port._waiting
+
+
+def test_for_somebody_else_than_the_port_is_connected_to_meanwhile(epoll: Turning, refusing: list[int]) -> None:
+    """It does not go to the peer instead."""
+    port = DatagramReactor(epoll.reactor).listenUDP(0, Recorder(), interface=LOOPBACK)
+    told: list[Any] = []
+    with udp_socket() as other, udp_socket() as peer:
+        refusing.append(errno.EAGAIN)
+        port.writeWhenWritable(b"x", other.getsockname()).addBoth(told.append)
+        port.connect(*peer.getsockname())
+        epoll.until(lambda: told)
+        assert told[0].check(InvalidAddressError)
+        for sock in (peer, other):
+            sock.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                sock.recv(10)
+    assert (port.counters.sent, port.counters.unsent) == (0, 1)
 
 
 def test_on_a_port_that_is_stopped(epoll: Turning) -> None:

@@ -61,7 +61,7 @@ class LoopRules:
     equal_ports: bool = True
     #: To a group or a broadcast address.
     to_many: bool = True
-    #: From a group or a broadcast address; and from the unspecified address, which a member may hear.
+    #: From a group or 255.255.255.255; and from the unspecified address, which a member may hear.
     from_many: bool = True
     from_unspecified: bool = True
 

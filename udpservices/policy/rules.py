@@ -3,7 +3,7 @@
 import socket
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from socket import AF_INET, AF_INET6, IPPROTO_IPV6, IPV6_V6ONLY
+from socket import AF_INET, AF_INET6
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -11,6 +11,7 @@ from udpservices.policy.access import BITS, AccessList
 from udpservices.policy.loops import MANY, LoopRules, OwnAddresses
 from udpservices.policy.ranges import Ranges, search
 from udpservices.policy.refusals import OWN_PORT, TO_MANY, Reason
+from udpservices.transport import sockopts
 from udpservices.transport.addresses import is_wildcard
 from udpservices.transport.filters import (
     CUT,
@@ -64,7 +65,7 @@ class PortRules:
             version: access.sources[version].below(refused, None) for version, refused in loops.sources().items()
         }
         only_ipv6 = sock.family == AF_INET6 and (
-            sock.getsockopt(IPPROTO_IPV6, IPV6_V6ONLY) or not (is_wildcard(host) or host.startswith("::ffff:"))
+            sockopts.is_only_ipv6(sock) or not (is_wildcard(host) or host.startswith("::ffff:"))
         )
         self._versions = (4,) if sock.family == AF_INET else (6,) if only_ipv6 else (4, 6)
         #: Whether datagrams may differ in their destinations, and these matter.

@@ -172,10 +172,11 @@ class Arrays:
         """Whether one peer, asking one address, sent what is in the first `count` slots."""
         if self.names[: count * self.name_size] != self.names[: self.name_size] * count:
             return False
-        if self.control_size == self._stride:
-            size = self.control_size
-            return self.controls[: count * size] == self.controls[:size] * count
-        return not self.control_size or len(set(self._answer_controls(count))) == 1
+        if not self.control_size:
+            return True
+        if self.controls[: count * self._stride] == self.controls[: self._stride] * count:
+            return True
+        return self.control_size < self._stride and len(set(self._answer_controls(count))) == 1
 
     def answer_from_destinations(self, count: int) -> None:
         """Turn the received destinations into sources, as `answer_control` does with one."""

@@ -192,7 +192,7 @@ class Batch:
     def has_empty(self) -> bool:
         """Whether a datagram has no payload."""
         self._check()
-        return 0 in self.slot_lengths if self._in_place else b"" in self.payloads
+        return 0 in self.slot_lengths if self._in_place else b"" in (self._payloads or ())
 
     def view(self, index: int) -> memoryview:
         """One datagram's payload, read-only and where it lies: valid as long as the batch is."""
@@ -208,7 +208,7 @@ class Batch:
         if not self._open:
             self._check()
         if not self._in_place:
-            return len(self.payloads)
+            return len(self._payloads or ())
         return sum(self._weights()) if self.segment_sizes else len(self.slot_lengths)
 
     def __iter__(self) -> Iterator[tuple[bytes, Peer]]:
@@ -240,7 +240,7 @@ class Batch:
         if self._in_place:
             self._sender.reflect(self)
         else:
-            self._sender.send_back(self)
+            self._sender.send_back(zip(self._payloads or (), self._peers or (), strict=True))
 
     def is_reflected_by(self, datagrams: Sequence[bytes], peers: Sequence[Peer]) -> bool:
         """Whether to send these to these is to send all back, and they lie where `Sender.reflect` sends from."""
@@ -254,7 +254,7 @@ class Batch:
         """Whether this peer sent them all."""
         self._check()
         if not self._in_place:
-            return all(sender == peer for sender in self.peers)
+            return all(sender == peer for sender in self._peers or ())
         size = self.arrays.name_size
         count = len(self.slot_lengths)
         return self.arrays.names[: count * size] == peer.name * count

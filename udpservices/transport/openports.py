@@ -25,7 +25,7 @@ class OpenPorts:
     def remove(self, number: int) -> None:
         """Undo `add`."""
         self._count[number] -= 1
-        if not self._count[number]:
+        if self._count[number] <= 0:
             del self._count[number]
             self._tell()
 

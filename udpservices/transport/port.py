@@ -110,8 +110,10 @@ class DatagramPort(Reading, Writing, MulticastMethods, udp.MulticastPort):
         try:
             self._connectToProtocol()
         except BaseException:
-            self.protocol.transport = None
+            if self.protocol.transport is self:  # else another port serves it
+                self.protocol.transport = None
             self._close()
+            self._tell_who_stopped()
             raise
 
     def _bindSocket(self) -> None:
@@ -122,6 +124,7 @@ class DatagramPort(Reading, Writing, MulticastMethods, udp.MulticastPort):
         except BaseException:
             sock.close()
             raise
+        self._closing = False
         self._at_shutdown = self.reactor.addSystemEventTrigger("during", "shutdown", self._end)
         self.connected = 1
         self.disconnecting = False
@@ -166,11 +169,12 @@ class DatagramPort(Reading, Writing, MulticastMethods, udp.MulticastPort):
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         """Close the socket and stop the protocol, whatever the protocol says to it."""
-        if not self.has_socket:  # closed already, by two who stopped it
+        if self._closing or not self.has_socket:  # by somebody else who stopped it
             return
         if reason is not None and reason.check(ConnectionLost) and self._is_open():
             self._waiting.go_on()
             return
+        self._closing = True
         self.sender.flush()
         self._say(f"(UDP Port {self._realPortNumber} Closed)")
         base.BasePort.connectionLost(self, reason)
@@ -184,6 +188,9 @@ class DatagramPort(Reading, Writing, MulticastMethods, udp.MulticastPort):
         except BaseException:
             self.protocol_failed("stopProtocol")
         self._close()
+        self._tell_who_stopped()
+
+    def _tell_who_stopped(self) -> None:
         stopped, self._stopped = self._stopped, []
         for done in stopped:
             done.callback(None)

@@ -67,8 +67,8 @@ class Reading(Faults):
         self._watch(True)
         if not self._rest:
             self._stop_spinning()
-        elif self._spinning is None:
-            self._spinning = self.reactor.callLater(0, self.doRead)
+        else:
+            self._spin()
 
     def stopReading(self) -> None:
         """Read no more, by the poller or without it."""
@@ -94,9 +94,11 @@ class Reading(Faults):
 
     def doRead(self) -> None:
         """Read what has arrived, up to the budget, and hand it on."""
-        if self._receiver.expects_few and self._delivers_singly and not self._spinning:
+        if self._receiver.expects_few and self._delivers_singly and self._watched:
             self._read_singly()
             return
+        if self._reading and not self._watched:
+            self._spin()  # a handler that turns the reactor hears on
         began, read, limit = monotonic(), 0, SLOTS
         if self._arriving:  # a handler turns the reactor: what it was given comes before what has arrived since
             self._rest = [*chain.from_iterable(self._arriving), *self._rest]
@@ -144,6 +146,8 @@ class Reading(Faults):
                     cast("Any", self).connectionLost(Failure(error))
                     break
                 self.network_failed(error)
+                if not self._reading:
+                    break
                 continue
             if found is None:
                 break
@@ -158,7 +162,7 @@ class Reading(Faults):
                 self.protocol_failed("datagramReceived")
             if not self._reading:
                 break
-        sender.current = outer
+        sender.go_back_to(outer)
 
     def _more(self, read: int, spent: float) -> int:
         """How many datagrams the turn is still good for, after so many that took so many seconds: a batch, or none."""
@@ -170,23 +174,30 @@ class Reading(Faults):
 
         Each send wakes the queue of a socket that epoll watches, which costs 4 to 6 % of an echo.
         """
-        self._stop_spinning()
         if not self._reading:
-            return
-        if self._rest:
+            self._stop_spinning()
+        elif self._rest:
             self._watch(bool(self._waiting))
-        elif self._watched:
+            self._spin()
+        elif not self._watched:
+            if read < QUIET or self._waiting:
+                self._busy_turns = 0
+                self._stop_spinning()
+                self._watch(True)
+            else:
+                self._spin()
+        else:
             self._busy_turns = self._busy_turns + 1 if read >= BUSY and not self._waiting else 0
-            if self._busy_turns < BUSY_TURNS:
-                return
-            self._watch(False)
-            if self._may_coalesce_now():
-                self._receiver.coalesce()
-        elif read < QUIET or self._waiting:
-            self._busy_turns = 0
-            self._watch(True)
-            return
-        self._spinning = self.reactor.callLater(0, self.doRead)
+            if self._busy_turns >= BUSY_TURNS:
+                self._watch(False)
+                if self._may_coalesce_now():
+                    self._receiver.coalesce()
+                self._spin()
+
+    def _spin(self) -> None:
+        """Read in the next turn of the reactor, whatever the poller knows."""
+        if self._spinning is None or not self._spinning.active():
+            self._spinning = self.reactor.callLater(0, self.doRead)
 
     def _may_coalesce_now(self) -> bool:
         """Whether flows may come in one piece from now on: nobody has to look at each of their datagrams."""
@@ -196,15 +207,17 @@ class Reading(Faults):
     def deliver(self, datagrams: Iterable[tuple[bytes, Peer]]) -> None:
         """Hand the protocol datagrams that a policy held back; no policy sees them again."""
         batch = Batch(self.sender, datagrams)
-        self._hand_over(batch, len(batch))
+        try:
+            self._leave_strangers_out(batch)
+            self._hand_over(batch, len(batch))
+        finally:
+            batch.close()
+        if self._rest and self._reading:
+            self.startReading()
 
     def _handle(self, batch: Batch, limit: int) -> None:
         self._refuse_truncated(batch)
-        if self._only_peer is not None and not batch.comes_from(self._only_peer):
-            peers = batch.peers
-            friends = [index for index, sender in enumerate(peers) if sender == self._only_peer]
-            self.counters.stray += len(peers) - len(friends)
-            batch.keep(friends)
+        self._leave_strangers_out(batch)
         for policy in self.policies if batch else ():
             try:
                 policy(batch)
@@ -222,6 +235,15 @@ class Reading(Faults):
         whole = [index for index, length in enumerate(lengths) if length <= self.maxPacketSize]
         self.counters.truncated += len(lengths) - len(whole)
         batch.keep(whole)
+
+    def _leave_strangers_out(self, batch: Batch) -> None:
+        """A connected port may have heard others before it was connected."""
+        if self._only_peer is None or batch.comes_from(self._only_peer):
+            return
+        peers = batch.peers
+        friends = [index for index, sender in enumerate(peers) if sender == self._only_peer]
+        self.counters.stray += len(peers) - len(friends)
+        batch.keep(friends)
 
     def _hand_over(self, batch: Batch, limit: int) -> None:
         count = len(batch)
@@ -273,7 +295,7 @@ class Reading(Faults):
                 received(payload, peer)
             except BaseException:
                 self.protocol_failed("datagramReceived")
-        sender.current = outer
+        sender.go_back_to(outer)
         self._arriving.pop()
         self._rest = [*arriving, *self._rest]
         if self._rest and not self.connected:

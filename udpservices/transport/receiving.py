@@ -81,6 +81,9 @@ class Receiver:
 
         More than `limit` only where the flows are longer than those of the last time.
         """
+        failed, self.failed = self.failed, None
+        if failed:
+            raise failed
         if self._plain:
             self._plain -= 1
             batch = self._receive_one_by_one(self._few)
@@ -128,7 +131,7 @@ class Receiver:
     @property
     def expects_few(self) -> bool:
         """Whether so few come at a time that `receive_one` is the cheaper way, until the next look for more."""
-        return self._plain > 0 and not self._room
+        return self._plain > 0 and not (self._room or self.failed)
 
     def how_few(self) -> int:
         """How often to `receive_one` in this turn."""
@@ -156,9 +159,6 @@ class Receiver:
 
     def _receive_one_by_one(self, limit: int) -> Batch | None:
         """As many calls as datagrams, or flows."""
-        failed, self.failed = self.failed, None
-        if failed:
-            raise failed
         datagrams: list[tuple[bytes, Peer]] = []
         pieces = 0
         try:

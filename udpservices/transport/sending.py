@@ -71,6 +71,10 @@ class Sender(PlainSender):
     def _whom(self, addr: tuple[str, int] | None) -> Peer:
         return addr if type(addr) is Peer and addr.size in self._usable else self._port.route(addr)
 
+    def go_back_to(self, outer: Peer) -> None:
+        """A handler that turned the reactor goes on with its datagram; the port may be connected to another by now."""
+        self.current = outer if self.only_peer in (None, outer) else NOBODY
+
     def belong_to(self, peer: Peer | None) -> None:
         """Send to this peer only, to whom the port is connected; None is to everybody."""
         self.only_peer = peer
@@ -147,11 +151,10 @@ class Sender(PlainSender):
     def _send_flow(self, data: Sequence[bytes], peers: Sequence[Peer], size: int) -> None:
         """Send datagrams of one size to one peer from where they are."""
         peer = peers[0]
-        sendmsg = self._port.socket.sendmsg
         control = (*peer.control, (SOL_UDP, UDP_SEGMENT, size.to_bytes(2, sys.byteorder)))
         where = () if self.only_peer is not None else (0, peer.socket_address)
         self._send_segments(
-            lambda start, end: sendmsg(data[start:end], control, *where),
+            lambda start, end: self._port.socket.sendmsg(data[start:end], control, *where),
             len(data),
             size,
             lambda start: self._send_plainly(zip(data[start:], peers[start:], strict=True)),
@@ -201,9 +204,9 @@ class Sender(PlainSender):
         self._push(batch.arrays.reflect, weights, sizes, lambda slot: self._send_plainly(batch.slot(slot)), start)
 
     def _reflect_flow(self, batch: "Batch") -> None:
-        size, descriptor = batch.slot_lengths[0], self._port.fileno()
+        size = batch.slot_lengths[0]
         self._send_segments(
-            lambda start, end: batch.arrays.reflect_segmented(descriptor, start, end, size),
+            lambda start, end: batch.arrays.reflect_segmented(self._port.fileno(), start, end, size),
             len(batch),
             size,
             lambda start: self._reflect_each(batch, start),
@@ -215,6 +218,9 @@ class Sender(PlainSender):
         """Send one flow in as few sends as it fits; `plainly` sends it unsegmented from one datagram on."""
         step = segments(size)
         for start in range(0, count, step):
+            if not self._port.has_socket:  # a handler was told of an error, and closed it
+                self._counters.unsent += count - start
+                return
             end = min(start + step, count)
             failed = self._sent(send, start, end)
             if not isinstance(failed, OSError):

@@ -50,6 +50,11 @@ def only_ipv6(sock: socket.socket) -> None:
     sock.setsockopt(IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
 
 
+def is_only_ipv6(sock: socket.socket) -> bool:
+    """Whether IPv4 is kept out of an IPv6 socket."""
+    return bool(sock.getsockopt(IPPROTO_IPV6, socket.IPV6_V6ONLY))
+
+
 def share_port(sock: socket.socket) -> None:
     """Let sockets of the same user share this unicast port (socket(7), SO_REUSEPORT).
 

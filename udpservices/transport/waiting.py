@@ -5,7 +5,7 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionDone, InvalidAddressError
 from twisted.internet.interfaces import IDelayedCall
 
 from udpservices.transport.mmsg import WOULD_BLOCK
@@ -73,6 +73,11 @@ class Waiting:
     def _send(self, entry: _Entry) -> bool:
         """Send one, or put it back; whether to go on with the next."""
         port = self._port
+        only_peer = port.sender.only_peer
+        if only_peer not in (None, entry.peer):
+            port.counters.unsent += 1
+            entry.done.errback(InvalidAddressError(entry.peer, f"this port is connected to {only_peer} by now"))
+            return True
         error = port.sender.attempt(entry.datagram, entry.peer)
         waits = not entry.done.called  # it was cancelled, where a protocol that was told of an error did that
         if error is None:
