@@ -176,6 +176,31 @@ class TestHandlers:
             client.sendto(b"ask", (LOOPBACK, port.getHost().port))
             epoll.until(lambda: protocol.asked)
 
+    def test_timer_that_falls_due_meanwhile_comes_before_what_a_busy_port_reads_next(self, epoll: Turning) -> None:
+        """However long a handler takes, a timer waits for no more than one turn of it."""
+        order: list[str] = []
+
+        class Slow(Recorder):
+            def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+                super().datagramReceived(datagram, addr)
+                if datagram == b"first":
+                    epoll.reactor.callLater(0, order.append, "timer")
+                    flooder.send(b"next")
+                elif datagram == b"next":
+                    order.append("next")
+
+        port = DatagramReactor(epoll.reactor).listenUDP(0, Slow(), interface=LOOPBACK)
+        with queue(port, []) as flooder:
+            while port._watched:
+                for _ in range(mmsg.SLOTS):
+                    flooder.send(b"x")
+                epoll.turn()
+            port.budget = mmsg.SLOTS
+            for datagram in (b"first", *[b"x"] * (mmsg.SLOTS - 1)):
+                flooder.send(datagram)
+            epoll.until(lambda: len(order) == 2)
+        assert order == ["timer", "next"]
+
     def test_one_that_turns_the_reactor_while_another_connects(self, epoll: Turning) -> None:
         """What it answers then goes to nobody, and not to the new peer."""
         refused: list[Exception] = []

@@ -195,9 +195,9 @@ class Reading(Faults):
                 self._spin()
 
     def _spin(self) -> None:
-        """Read in the next turn of the reactor, whatever the poller knows."""
-        if self._spinning is None or not self._spinning.active():
-            self._spinning = self.reactor.callLater(0, self.doRead)
+        """Read in the next turn of the reactor, whatever the poller knows, but after the timers that are due by now."""
+        self._stop_spinning()
+        self._spinning = self.reactor.callLater(0, self.doRead)
 
     def _may_coalesce_now(self) -> bool:
         """Whether flows may come in one piece from now on: nobody has to look at each of their datagrams."""
