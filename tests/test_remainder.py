@@ -2,7 +2,8 @@
 
 from twisted.internet.task import Clock
 
-from udpservices.remainder import LOG_INTERVAL, Remainder
+from udpservices.remainder import Remainder
+from udpservices.transport.faults import LOG_INTERVAL
 
 
 def test_a_minute_after_the_first_and_at_the_end() -> None:

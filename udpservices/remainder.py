@@ -4,8 +4,7 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-#: Seconds from the first that is kept out of the log to the line that counts it and those after it.
-LOG_INTERVAL = 60.0
+from udpservices.transport.faults import LOG_INTERVAL
 
 
 class Remainder:

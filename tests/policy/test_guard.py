@@ -22,11 +22,12 @@ from udpservices.policy import loops
 from udpservices.policy.access import AccessList, Network
 from udpservices.policy.guard import QUIET, Guard, GuardRules
 from udpservices.policy.loops import NO_LOOP_RULES, LoopRules, OwnAddresses
-from udpservices.policy.refusals import LOG_INTERVAL, NOBODY, Refusals
+from udpservices.policy.refusals import NOBODY, Refusals
 from udpservices.policy.rules import ONE_IN
 from udpservices.services.echo import Echo
 from udpservices.transport import filters, mmsg, peers
 from udpservices.transport.counters import Counters
+from udpservices.transport.faults import LOG_INTERVAL
 from udpservices.transport.openports import OpenPorts, open_ports
 from udpservices.transport.peers import pack
 from udpservices.transport.port import DatagramPort

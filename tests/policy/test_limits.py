@@ -17,10 +17,11 @@ from twisted.internet.testing import MemoryReactorClock
 from tests.services.commands import maker, parsed, refused
 from tests.support import logged, serving, text, udp_socket
 from udpservices import DatagramReactor
-from udpservices.policy.limits import BUCKETS, DEFAULT_RATE, LOG_INTERVAL, RateLimit, RateLimiter, default_rate
+from udpservices.policy.limits import BUCKETS, DEFAULT_RATE, RateLimit, RateLimiter, default_rate
 from udpservices.policy.prefixes import PrefixLengths
 from udpservices.services.echo import Echo
 from udpservices.transport.batch import Batch
+from udpservices.transport.faults import LOG_INTERVAL
 from udpservices.transport.peers import Peer, pack, peer
 from udpservices.transport.port import DatagramPort
 

@@ -1,5 +1,6 @@
 """What handlers do to the port that called them, and to its reactor: nothing is lost, and order is kept."""
 
+import socket
 from typing import Any
 
 import pytest
@@ -8,10 +9,18 @@ from twisted.internet.error import InvalidAddressError
 from tests.conftest import Turning
 from tests.support import udp_socket
 from tests.transport.peers import Batches, Echoing, Recorder, heard, queue
-from udpservices import Batch, DatagramReactor
+from udpservices import Batch, DatagramPort, DatagramReactor
 from udpservices.transport import mmsg
 
 LOOPBACK = "127.0.0.1"
+
+
+def make_busy(epoll: Turning, port: DatagramPort, flooder: socket.socket) -> None:
+    """Have a port read in every turn of the reactor, and the poller know nothing of it."""
+    while port._watched:
+        for _ in range(mmsg.SLOTS):
+            flooder.send(b"x")
+        epoll.turn()
 
 
 class TestHandlers:
@@ -169,10 +178,7 @@ class TestHandlers:
         protocol = Asking()
         port = DatagramReactor(epoll.reactor).listenUDP(0, protocol, interface=LOOPBACK)
         with queue(port, []) as flooder, udp_socket() as client:
-            while port._watched:
-                for _ in range(mmsg.SLOTS):
-                    flooder.send(b"x")
-                epoll.turn()
+            make_busy(epoll, port, flooder)
             client.sendto(b"ask", (LOOPBACK, port.getHost().port))
             epoll.until(lambda: protocol.asked)
 
@@ -191,10 +197,7 @@ class TestHandlers:
 
         port = DatagramReactor(epoll.reactor).listenUDP(0, Slow(), interface=LOOPBACK)
         with queue(port, []) as flooder:
-            while port._watched:
-                for _ in range(mmsg.SLOTS):
-                    flooder.send(b"x")
-                epoll.turn()
+            make_busy(epoll, port, flooder)
             port.budget = mmsg.SLOTS
             for datagram in (b"first", *[b"x"] * (mmsg.SLOTS - 1)):
                 flooder.send(datagram)

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 
 from udpservices.policy.prefixes import PrefixHash, PrefixLengths, is_loopback, prefix_text
 from udpservices.transport.batch import Batch
+from udpservices.transport.faults import LOG_INTERVAL
 from udpservices.transport.peers import pack
 from udpservices.transport.port import DatagramPort
 
@@ -24,9 +25,6 @@ DEFAULT_RATE = 10_000
 
 #: Pairs of buckets of one port. Prefixes share them by hash, so that no number of forged sources needs more memory.
 BUCKETS = 1 << 16
-
-#: Seconds between two lines of the log.
-LOG_INTERVAL = 60.0
 
 _log = Logger()
 

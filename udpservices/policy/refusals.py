@@ -8,10 +8,8 @@ from twisted.logger import Logger
 
 from udpservices.transport.addresses import endpoint_text, host_and_port
 from udpservices.transport.counters import Counters
+from udpservices.transport.faults import LOG_INTERVAL
 from udpservices.transport.peers import unpack
-
-#: Seconds between two lines of the log about one reason, at one port.
-LOG_INTERVAL = 60.0
 
 _log = Logger()
 

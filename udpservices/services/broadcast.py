@@ -15,8 +15,9 @@ from twisted.python.usage import UsageError
 from udpservices.assembly import datagram_service
 from udpservices.membership import SharedDatagramService
 from udpservices.options import MemberOptions, Row
-from udpservices.remainder import LOG_INTERVAL, Remainder
+from udpservices.remainder import Remainder
 from udpservices.transport.addresses import BROADCAST, endpoint_text, is_multicast
+from udpservices.transport.faults import LOG_INTERVAL
 from udpservices.transport.interfaces import find_interface
 from udpservices.transport.peers import peer
 from udpservices.transport.sockopts import leave_by

@@ -109,10 +109,7 @@ class Reading(Faults):
             try:
                 batch = self._receiver.receive(limit)
             except OSError as error:
-                if error.errno in CLOSED:
-                    cast("Any", self).connectionLost(Failure(error))
-                    break
-                self.network_failed(error)
+                self._receiving_failed(error)
                 limit -= 1
                 continue
             if batch is None:
@@ -142,10 +139,7 @@ class Reading(Faults):
             try:
                 found = receiver.receive_one()
             except OSError as error:
-                if error.errno in CLOSED:
-                    cast("Any", self).connectionLost(Failure(error))
-                    break
-                self.network_failed(error)
+                self._receiving_failed(error)
                 if not self._reading:
                     break
                 continue
@@ -163,6 +157,13 @@ class Reading(Faults):
             if not self._reading:
                 break
         sender.go_back_to(outer)
+
+    def _receiving_failed(self, error: OSError) -> None:
+        """The network has failed, or the socket is gone, which is the end of reading."""
+        if error.errno in CLOSED:
+            cast("Any", self).connectionLost(Failure(error))
+        else:
+            self.network_failed(error)
 
     def _more(self, read: int, spent: float) -> int:
         """How many datagrams the turn is still good for, after so many that took so many seconds: a batch, or none."""
