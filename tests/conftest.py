@@ -15,7 +15,7 @@ from twisted.internet.selectreactor import SelectReactor
 
 from tests.support import PATIENCE
 from udpservices import DatagramPort
-from udpservices.transport.openports import open_ports
+from udpservices.transport.open_ports import open_ports
 
 
 class Turning:

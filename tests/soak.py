@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 from twisted.internet.protocol import DatagramProtocol
 
 from tests.support import ROOT, Process, ask, twistd, udp_socket
-from udpservices.transport.mmsg import MAX_SEGMENTS, SEGMENTING, SOL_UDP, UDP_SEGMENT
-from udpservices.transport.peers import Peer
+from udpservices.transport.engine.libc import MAX_SEGMENTS, SEGMENTING, SOL_UDP, UDP_SEGMENT
+from udpservices.transport.engine.peers import Peer
 
 #: How long it takes, in seconds, unless the environment says otherwise.
 SECONDS = 60.0

@@ -19,8 +19,8 @@ from tests.machine import free_port, leaking_nothing
 from tests.runners import FOREGROUND, LISTENING, Daemon, environment
 from tests.support import Process, ask, run, tool, udp_socket
 from tests.test_service import answer, on_reactor, running
-from udpservices import DatagramService, activation
-from udpservices.endpoints import parse
+from udpservices import DatagramService
+from udpservices.endpoints import activation, parse
 from udpservices.services.echo import Echo
 
 RUNNERS = ("twistd -n", "twistd", "twist")

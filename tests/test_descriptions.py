@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from udpservices.activation import ActivationError, Inherited, parse_environment
-from udpservices.descriptions import escape
 from udpservices.endpoints import DescriptorEndpoint, EndpointError, SystemdEndpoint, UDPEndpoint, parse
+from udpservices.endpoints.activation import ActivationError, Inherited, parse_environment
+from udpservices.endpoints.grammar import escape
 from udpservices.units import one_line, port_number, size
 
 #: As many examples as a second or two allow; no deadline, because a machine may be busy.

@@ -18,10 +18,10 @@ import pytest
 from tests.machine import as_ordinary_user, free_port, leaking_nothing
 from tests.network.hosts import Network
 from tests.support import logged, missing, run, text, udp_socket
-from udpservices import endpoints
 from udpservices.endpoints import Endpoint, EndpointError, UDPEndpoint, parse
-from udpservices.transport.addresses import Host
-from udpservices.transport.sockets import bound_socket
+from udpservices.endpoints import udp as endpoints
+from udpservices.net.addresses import Host
+from udpservices.net.sockets import bound_socket
 
 #: Addresses that are for documentation (RFC 5737, RFC 3849), so that no host has them.
 NOBODYS = ("203.0.113.1", "2001:db8::1")
@@ -296,7 +296,7 @@ class TestRefusals:
             for where in ("127.0.0.1:7", "[::1]:7"):
                 ended = host.run(*as_ordinary_user(sys.executable, "-c", bind, where))
                 assert ended.stderr.splitlines()[-1] == (
-                    f"udpservices.endpoints.EndpointError: cannot listen on {where}/udp: permission denied"
+                    f"udpservices.endpoints.udp.EndpointError: cannot listen on {where}/udp: permission denied"
                     " (port 7 needs root or CAP_NET_BIND_SERVICE)"
                 )
 

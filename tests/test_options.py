@@ -25,8 +25,8 @@ from udpservices.options import (
     ServiceOptions,
     repeated,
 )
-from udpservices.policy.loops import HARMLESS, NO_LOOP_RULES, LoopRules
-from udpservices.policy.refusals import DENIED, NOT_ALLOWED
+from udpservices.policy.guard.loop_rules import HARMLESS, NO_LOOP_RULES, LoopRules
+from udpservices.policy.guard.reasons import DENIED, NOT_ALLOWED
 from udpservices.services.echo import Echo
 from udpservices.services.serve import Serve
 from udpservices.units import port_number, size

@@ -2,7 +2,7 @@
 
 from twisted.internet.task import Clock
 
-from udpservices.remainder import Remainder
+from udpservices.runtime.remainder import Remainder
 from udpservices.transport.faults import LOG_INTERVAL
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import ROOT, Process, ask, serving, tool, udp_socket, wait_until
-from udpservices.transport import mmsg
+from udpservices.transport.engine import libc as mmsg
 
 pytestmark = pytest.mark.skipif(not mmsg.is_available(), reason="this system reads one datagram a call")
 

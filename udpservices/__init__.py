@@ -10,25 +10,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from udpservices.maker import DatagramServiceMaker
     from udpservices.options import DatagramOptions
-    from udpservices.service import DatagramService
-    from udpservices.transport.ancillary import Ancillary
+    from udpservices.runtime.datagram import DatagramService
     from udpservices.transport.batch import Batch, IBatchDatagramProtocol
-    from udpservices.transport.peers import Peer
+    from udpservices.transport.engine.ancillary import Ancillary
+    from udpservices.transport.engine.peers import Peer
     from udpservices.transport.port import DatagramPort
     from udpservices.transport.reactor import DatagramReactor
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Ancillary": "udpservices.transport.ancillary",
+    "Ancillary": "udpservices.transport.engine.ancillary",
     "Batch": "udpservices.transport.batch",
     "DatagramServiceMaker": "udpservices.maker",
     "DatagramOptions": "udpservices.options",
-    "DatagramService": "udpservices.service",
+    "DatagramService": "udpservices.runtime.datagram",
     "DatagramPort": "udpservices.transport.port",
     "DatagramReactor": "udpservices.transport.reactor",
     "IBatchDatagramProtocol": "udpservices.transport.batch",
-    "Peer": "udpservices.transport.peers",
+    "Peer": "udpservices.transport.engine.peers",
 }
 
 __all__ = [

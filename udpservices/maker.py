@@ -24,7 +24,7 @@ class DatagramServiceMaker:
     - ``fromOptions(options, reactor)``, a class method that makes an instance, called once a socket; without it the
       class is called without arguments;
     - ``makeService(label, options, reactor)``, a class method that makes a service of another kind than
-      `udpservices.service.DatagramService`: one with a method `bind()` that opens what must be open before twistd
+      `udpservices.DatagramService`: one with a method `bind()` that opens what must be open before twistd
       forks. A class that has it need be no protocol.
     """
 
@@ -42,7 +42,7 @@ class DatagramServiceMaker:
         return getattr(self._protocol(), "Options", DatagramOptions)
 
     def _protocol(self) -> Any:
-        from udpservices.lookup import named_class, protocol_class
+        from udpservices.runtime.lookup import named_class, protocol_class
 
         try:
             found = named_class(self.protocol)
@@ -59,12 +59,12 @@ class DatagramServiceMaker:
         if reactor is None:
             from twisted.internet import reactor
 
-            from udpservices.process import settle
+            from udpservices.runtime.process import settle
 
             settle(reactor)
         from twisted.python.usage import UsageError
 
-        from udpservices.assembly import listening_service
+        from udpservices.runtime.compose import listening_service
         from udpservices.transport.reactor import DatagramReactor
         from udpservices.units import one_line
 

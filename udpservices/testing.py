@@ -24,10 +24,10 @@ from twisted.internet.protocol import AbstractDatagramProtocol
 from twisted.internet.testing import MemoryReactorClock
 from zope.interface import implementer
 
-from udpservices.transport.addresses import BROADCAST, is_multicast, is_wildcard, parse_host, parse_target
-from udpservices.transport.ancillary import Ancillary
+from udpservices.net.addresses import BROADCAST, is_multicast, is_wildcard, parse_host, parse_target
 from udpservices.transport.counters import Counters
-from udpservices.transport.peers import Peer, described, peer
+from udpservices.transport.engine.ancillary import Ancillary
+from udpservices.transport.engine.peers import Peer, described, peer
 from udpservices.transport.plain import LONGEST
 from udpservices.transport.reading import MAX_DATAGRAM
 

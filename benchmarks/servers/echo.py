@@ -19,7 +19,7 @@ if sys.argv[3:]:
     from ipaddress import IPv4Network
 
     from udpservices.policy.access import AccessList
-    from udpservices.policy.guard import GuardRules
+    from udpservices.policy.guard.guard import GuardRules
 
     random = Random(1)  # noqa: S311  # the same networks in each run
     deny = [IPv4Network((random.randrange(128 << 16, 224 << 16) << 8, 24)) for _ in range(1000)]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from tests.network.hosts import INTERFACE, Host
 from tests.network.raw import accept_any_source
 from tests.support import BIN, Process, wait_until
-from udpservices.transport.addresses import endpoint_text
+from udpservices.net.addresses import endpoint_text
 
 TWISTD = (BIN / "twistd", "-n", "--pidfile=")
 _STOCK = (sys.executable, Path(__file__).with_name("stock.py"))

@@ -15,7 +15,7 @@ import pytest
 
 from tests.packaging.conftest import build, copied
 from tests.support import ROOT, Process, missing, run, serving, wait_until
-from udpservices.transport.addresses import endpoint_text
+from udpservices.net.addresses import endpoint_text
 
 EXAMPLE = ROOT / "examples" / "dht"
 

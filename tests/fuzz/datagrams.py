@@ -16,8 +16,9 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.task import Clock
 
 from tests.fuzz import Target
+from udpservices.net import sockopts
 from udpservices.policy.access import AccessList
-from udpservices.policy.guard import GuardRules
+from udpservices.policy.guard.guard import GuardRules
 from udpservices.policy.limits import RateLimit, RateLimiter
 from udpservices.services.broadcast import Broadcast
 from udpservices.services.discard import Discard
@@ -27,11 +28,12 @@ from udpservices.services.length import Length
 from udpservices.services.multicast import PING, MulticastPingPong
 from udpservices.services.timeservice import Time
 from udpservices.testing import connect
-from udpservices.transport import mmsg, peers, sockopts
-from udpservices.transport.arrays import Arrays
 from udpservices.transport.batch import Batch
 from udpservices.transport.counters import Counters
-from udpservices.transport.peers import NAME_SIZE, PeersByName
+from udpservices.transport.engine import libc as mmsg
+from udpservices.transport.engine import peers
+from udpservices.transport.engine.peers import NAME_SIZE, PeersByName
+from udpservices.transport.engine.receive_slots import Arrays
 from udpservices.transport.sending import Sender
 
 _CLONE_NEWNET = 0x40000000  # linux/sched.h

@@ -17,15 +17,16 @@ from unittest import mock
 from twisted.python.usage import UsageError
 
 from tests.fuzz import Target
-from udpservices import lookup, units
-from udpservices.activation import ActivationError, parse_environment
+from udpservices import units
 from udpservices.endpoints import EndpointError
 from udpservices.endpoints import parse as parse_endpoint
+from udpservices.endpoints.activation import ActivationError, parse_environment
+from udpservices.endpoints.stream import stream_description
 from udpservices.maker import DatagramServiceMaker
+from udpservices.net import addresses
 from udpservices.policy.access import parse_network
+from udpservices.runtime import lookup
 from udpservices.services import bundle
-from udpservices.stream_descriptions import stream_description
-from udpservices.transport import addresses
 
 #: The commands, as twisted/plugins/udpservices_plugins.py has them.
 COMMANDS = {

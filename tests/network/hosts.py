@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from tests.support import BIN, PATIENCE, Process, need_root, run, tool, wait_until
-from udpservices.transport.addresses import parse_host
+from udpservices.net.addresses import parse_host
 
 #: What every host calls its interface on the shared Ethernet.
 INTERFACE = "eth0"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.network.hosts import INTERFACE, Host
-from udpservices.transport.addresses import parse_host
+from udpservices.net.addresses import parse_host
 
 Address = tuple[str, int]
 

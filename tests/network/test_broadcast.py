@@ -11,7 +11,7 @@ from tests.conftest import Turning
 from tests.network.conftest import Hosts
 from tests.network.hosts import INTERFACE, Host
 from tests.support import BIN, PATIENCE, Process, descriptors
-from udpservices.membership import SharedDatagramService
+from udpservices.runtime.member import SharedDatagramService
 from udpservices.services.broadcast import Broadcast
 from udpservices.transport.reactor import DatagramReactor
 

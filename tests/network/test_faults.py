@@ -16,8 +16,8 @@ from tests.network.hosts import INTERFACE, Host
 from tests.support import PATIENCE, logged, missing, text, tool, wait_until
 from tests.transport.peers import Recorder
 from udpservices import DatagramReactor
-from udpservices.membership import Memberships
-from udpservices.transport.addresses import endpoint_text
+from udpservices.net.addresses import endpoint_text
+from udpservices.runtime.member import Memberships
 
 IP_RECVERR = 11  # linux/in.h
 
@@ -116,7 +116,7 @@ class TestDescriptors:
     def test_members_stay_in_their_groups(
         self, hosts: Hosts, epoll: Turning, interfaces: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("udpservices.membership.REJOIN_INTERVAL", 0.001)
+        monkeypatch.setattr("udpservices.runtime.member.REJOIN_INTERVAL", 0.001)
         (host,) = hosts(1)
         host.ip("route", "add", "224.0.0.0/4", "dev", INTERFACE)
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -18,11 +18,12 @@ from tests.network.hosts import INTERFACE, Host
 from tests.network.raw import Address, accept_any_source, forging
 from tests.policy.test_access import model as access_model
 from tests.support import PATIENCE
+from udpservices.net import bpf as filters
+from udpservices.net import sockopts
 from udpservices.policy.access import AccessList, Network
-from udpservices.policy.loops import HARMLESS, NO_LOOP_RULES, REFLECTORS, LoopRules
-from udpservices.policy.rules import PortRules
-from udpservices.transport import filters, sockopts
-from udpservices.transport.peers import pack
+from udpservices.policy.guard.loop_rules import HARMLESS, NO_LOOP_RULES, REFLECTORS, LoopRules
+from udpservices.policy.guard.port_rules import PortRules
+from udpservices.transport.engine.peers import pack
 
 PORT = 9999
 OTHER_PORT = 9998

@@ -17,7 +17,7 @@ from tests.network.hosts import INTERFACE, Host, Network
 from tests.support import Process, logged, missing, run, text, tool, udp_socket, wait_until
 from tests.transport.peers import Ports, Recorder, cures
 from udpservices import DatagramPort, DatagramReactor
-from udpservices.transport.addresses import endpoint_text
+from udpservices.net.addresses import endpoint_text
 
 IP_RECVTTL = 12  # linux/in.h
 

@@ -14,8 +14,8 @@ from tests.network.conftest import Hosts
 from tests.network.hosts import INTERFACE, Host
 from tests.network.members import GROUPS, PORT, answering, asking, is_heard, joined, members, route, words
 from tests.support import BIN, logged, text
-from udpservices import membership
-from udpservices.membership import Memberships
+from udpservices.runtime import member as membership
+from udpservices.runtime.member import Memberships
 from udpservices.services.multicast import PING, MulticastPingPong
 from udpservices.transport.reactor import DatagramReactor
 

@@ -13,7 +13,7 @@ from tests.network.conftest import Hosts
 from tests.network.hosts import INTERFACE
 from tests.network.members import GROUPS, PORT, answering, is_heard, joined, members, route, words
 from tests.support import BIN, Process, descriptors, logged, text, tool
-from udpservices.membership import SharedDatagramService
+from udpservices.runtime.member import SharedDatagramService
 from udpservices.services.multicast import PING, PONG, MulticastPingPong
 from udpservices.transport.reactor import DatagramReactor
 

@@ -45,7 +45,12 @@ def test_plugin_file_imports_no_reactor_and_no_service(installed: Environment) -
     file, *modules = json.loads(installed.python(IMPORTED))
     assert file.startswith(str(installed.site_packages))
     assert "udpservices" in modules
-    costly = ("twisted.internet.reactor", "udpservices.endpoints", "udpservices.service", "udpservices.transport")
+    costly = (
+        "twisted.internet.reactor",
+        "udpservices.endpoints.udp",
+        "udpservices.runtime.datagram",
+        "udpservices.transport",
+    )
     assert not [module for module in modules if module.startswith(costly)]
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from udpservices.policy.access import BITS, AccessList, Network, parse_network, read_networks
-from udpservices.policy.refusals import DENIED, NOT_ALLOWED, Reason
+from udpservices.policy.guard.reasons import DENIED, NOT_ALLOWED, Reason
 
 Address = IPv4Address | IPv6Address
 

@@ -18,20 +18,22 @@ from tests.support import logged, need_root, text, udp_socket
 from tests.transport.peers import Echoing, Recorder
 from tests.transport.test_flows import send_flow
 from udpservices import DatagramReactor
-from udpservices.policy import loops
+from udpservices.net import bpf as filters
+from udpservices.net.sockopts import dropped_by_kernel
 from udpservices.policy.access import AccessList, Network
-from udpservices.policy.guard import QUIET, Guard, GuardRules
-from udpservices.policy.loops import NO_LOOP_RULES, LoopRules, OwnAddresses
-from udpservices.policy.refusals import NOBODY, Refusals
-from udpservices.policy.rules import ONE_IN
+from udpservices.policy.guard import loop_rules as loops
+from udpservices.policy.guard.guard import QUIET, Guard, GuardRules
+from udpservices.policy.guard.loop_rules import NO_LOOP_RULES, LoopRules, OwnAddresses
+from udpservices.policy.guard.port_rules import ONE_IN
+from udpservices.policy.guard.reasons import NOBODY, Refusals
 from udpservices.services.echo import Echo
-from udpservices.transport import filters, mmsg, peers
 from udpservices.transport.counters import Counters
+from udpservices.transport.engine import libc as mmsg
+from udpservices.transport.engine import peers
+from udpservices.transport.engine.peers import pack
 from udpservices.transport.faults import LOG_INTERVAL
-from udpservices.transport.openports import OpenPorts, open_ports
-from udpservices.transport.peers import pack
+from udpservices.transport.open_ports import OpenPorts, open_ports
 from udpservices.transport.port import DatagramPort
-from udpservices.transport.sockopts import dropped_by_kernel
 
 HERE = "127.0.0.1"
 

@@ -24,7 +24,7 @@ from udpservices import DatagramReactor
 from udpservices.policy import impairment
 from udpservices.policy.impairment import OVERTAKING, Impairment
 from udpservices.transport.batch import Batch
-from udpservices.transport.peers import peer
+from udpservices.transport.engine.peers import peer
 from udpservices.transport.port import DatagramPort
 
 PEER = peer(("192.0.2.7", 5000))

@@ -21,8 +21,8 @@ from udpservices.policy.limits import BUCKETS, DEFAULT_RATE, RateLimit, RateLimi
 from udpservices.policy.prefixes import PrefixLengths
 from udpservices.services.echo import Echo
 from udpservices.transport.batch import Batch
+from udpservices.transport.engine.peers import Peer, pack, peer
 from udpservices.transport.faults import LOG_INTERVAL
-from udpservices.transport.peers import Peer, pack, peer
 from udpservices.transport.port import DatagramPort
 
 

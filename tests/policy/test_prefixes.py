@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from udpservices.policy.prefixes import PrefixHash, PrefixLengths, is_loopback, prefix_text
-from udpservices.transport.peers import pack
+from udpservices.transport.engine.peers import pack
 
 #: So large that two prefixes share a place about never.
 VAST = 1 << 60

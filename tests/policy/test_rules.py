@@ -11,14 +11,14 @@ import attrs
 import pytest
 from twisted.internet.task import Clock
 
-from udpservices.policy import loops
+from udpservices.net.addresses import is_wildcard
+from udpservices.net.bpf import CUT, DROP, INTERFACE_INDEX, IP_HEADER, KEEP, PACKET_TYPE, RANDOM
 from udpservices.policy.access import BITS, AccessList, Network
-from udpservices.policy.loops import REFLECTORS, LoopRules
-from udpservices.policy.refusals import TO_MANY, Reason
-from udpservices.policy.rules import PortRules
-from udpservices.transport.addresses import is_wildcard
-from udpservices.transport.filters import CUT, DROP, INTERFACE_INDEX, IP_HEADER, KEEP, PACKET_TYPE, RANDOM
-from udpservices.transport.peers import pack
+from udpservices.policy.guard import loop_rules as loops
+from udpservices.policy.guard.loop_rules import REFLECTORS, LoopRules
+from udpservices.policy.guard.port_rules import PortRules
+from udpservices.policy.guard.reasons import TO_MANY, Reason
+from udpservices.transport.engine.peers import pack
 
 OTHER_PORT = 9998
 LOOPBACK = 1

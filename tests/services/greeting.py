@@ -9,7 +9,7 @@ from twisted.logger import LogEvent
 
 from tests.support import logged, text
 from tests.transport.names import Names
-from udpservices.redial import Answered, Failed, Redialer
+from udpservices.runtime.client import Answered, Failed, Redialer
 from udpservices.services.hello import Helloer
 from udpservices.testing import MemoryDatagramReactor
 

@@ -19,7 +19,7 @@ from tests.network.hosts import INTERFACE, Host, Network
 from tests.services.bundles import COMMANDS, Write, bundle, port_of
 from tests.services.commands import maker, parsed, refusal
 from tests.support import BIN, PATIENCE, ROOT, Process, ask, descriptors, run, udp_socket, wait_until
-from udpservices.transport.addresses import parse_host
+from udpservices.net.addresses import parse_host
 
 EXAMPLE = ROOT / "config" / "udpservices.toml"
 

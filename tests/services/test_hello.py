@@ -10,7 +10,7 @@ from twisted.python.usage import UsageError
 from tests.services.commands import refusal
 from tests.services.greeting import NAME, Greeting, Share, complaints, started
 from tests.support import logged, text
-from udpservices.redial import MAX_UNANSWERED
+from udpservices.runtime.client import MAX_UNANSWERED
 from udpservices.services.hello import Helloer
 
 

@@ -11,9 +11,9 @@ from twisted.internet.error import CannotListenError
 
 from tests.services.greeting import NAME, Greeting, complaints, started
 from tests.transport.names import Names, Resolution
-from udpservices.redial import MAX_COMPLAINTS, MAX_UNANSWERED
+from udpservices.net.resolve import LONGEST_LOOKUP
+from udpservices.runtime.client import MAX_COMPLAINTS, MAX_UNANSWERED
 from udpservices.testing import MemoryDatagramReactor
-from udpservices.transport.resolve import LONGEST_LOOKUP
 
 
 class Lacking(MemoryDatagramReactor):

@@ -13,7 +13,7 @@ from tests.machine import free_port
 from tests.services.greeting import HERE, NAME
 from tests.support import Process, descriptors, logged, serving, text, twistd, udp_socket
 from tests.transport.names import Names
-from udpservices.redial import Redialer
+from udpservices.runtime.client import Redialer
 from udpservices.services.hello import Helloer
 from udpservices.transport.reactor import DatagramReactor
 

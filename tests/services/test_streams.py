@@ -23,10 +23,10 @@ from tests.machine import free_port
 from tests.services.commands import maker, parsed, refusal
 from tests.support import BIN, PATIENCE, Process, descriptors, logged, run, serving, text, tool, wait_until
 from udpservices.endpoints import EndpointError
+from udpservices.endpoints.stream import stream_description
 from udpservices.policy.access import AccessList, parse_network
+from udpservices.runtime.stream import StreamService
 from udpservices.services.echo import EchoStream
-from udpservices.stream_descriptions import stream_description
-from udpservices.streams import StreamService
 
 ECHO = ("udpecho", "--listen", "127.0.0.1:0")
 
@@ -326,7 +326,7 @@ class TestService:
                 waiting.append(Deferred())
                 return waiting[-1].addErrback(lambda failure: failure.trap(Exception) and None)
 
-        monkeypatch.setattr("udpservices.streams.serverFromString", lambda reactor, text: Slow())
+        monkeypatch.setattr("udpservices.runtime.stream.serverFromString", lambda reactor, text: Slow())
         with pytest.raises(EndpointError, match=r"^--tcp slow:1: is not open at once"):
             StreamService("echo", "slow:1", Protocol, epoll.reactor).bind()
         assert waiting[0].called

@@ -33,10 +33,10 @@ from tests.network.hosts import Network
 from tests.support import missing, udp_socket
 from tests.transport.peers import Echoing, Ports, Recorder, cures, patience
 from udpservices import DatagramPort, DatagramReactor
-from udpservices.policy.guard import GuardRules
+from udpservices.net import sockopts
+from udpservices.net.sockets import UnusableDescriptor
+from udpservices.policy.guard.guard import GuardRules
 from udpservices.services.echo import Echo
-from udpservices.transport import sockopts
-from udpservices.transport.sockets import UnusableDescriptor
 
 LOOPBACK = "127.0.0.1"
 

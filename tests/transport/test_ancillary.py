@@ -17,10 +17,11 @@ from tests.support import udp_socket
 from tests.transport.peers import Recorder
 from udpservices import Ancillary, Batch, DatagramReactor, DatagramService, Peer
 from udpservices.endpoints import parse
+from udpservices.net.sockopts import split_control as split
 from udpservices.testing import sender
-from udpservices.transport import ancillary, mmsg
-from udpservices.transport.ancillary import read
-from udpservices.transport.sockopts import split_control as split
+from udpservices.transport.engine import ancillary
+from udpservices.transport.engine import libc as mmsg
+from udpservices.transport.engine.ancillary import read
 
 ALL = ("arrival_time", "hop_limit", "traffic_class", "destination", "drops")
 LOOPBACK = {AF_INET: "127.0.0.1", AF_INET6: "::1"}

@@ -15,7 +15,7 @@ from tests.support import udp_socket
 from tests.transport.peers import Batches, Echoing, Recorder, heard, queue
 from udpservices import Batch, DatagramReactor, IBatchDatagramProtocol
 from udpservices.services.echo import Echo
-from udpservices.transport import mmsg
+from udpservices.transport.engine import libc as mmsg
 
 LOOPBACK = "127.0.0.1"
 

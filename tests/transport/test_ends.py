@@ -16,8 +16,8 @@ from tests.conftest import Turning, own_reactor
 from tests.support import PATIENCE, ROOT, udp_socket
 from tests.transport.peers import Recorder
 from udpservices import Batch, DatagramReactor
-from udpservices.transport import mmsg
-from udpservices.transport.openports import open_ports
+from udpservices.transport.engine import libc as mmsg
+from udpservices.transport.open_ports import open_ports
 
 LOOPBACK = "127.0.0.1"
 
@@ -169,7 +169,7 @@ def test_socket_that_cannot_be_set_up_is_closed(epoll: Turning, monkeypatch: pyt
         opened.append(sock)
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
-    monkeypatch.setattr("udpservices.transport.sockopts.report_destination", fail)
+    monkeypatch.setattr("udpservices.net.sockopts.report_destination", fail)
     with pytest.raises(OSError, match="Cannot allocate"):
         DatagramReactor(epoll.reactor).listenUDP(0, Recorder())
     assert opened[0].fileno() == -1

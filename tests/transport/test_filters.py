@@ -9,8 +9,7 @@ from random import Random
 import pytest
 
 from tests.support import udp_socket
-from udpservices.policy.ranges import Ranges, search
-from udpservices.transport.filters import (
+from udpservices.net.bpf import (
     CUT,
     DROP,
     KEEP,
@@ -29,7 +28,8 @@ from udpservices.transport.filters import (
     jump,
     load,
 )
-from udpservices.transport.sockopts import dropped_by_kernel, queued_at_most
+from udpservices.net.sockopts import dropped_by_kernel, queued_at_most
+from udpservices.policy.guard.intervals import Ranges, search
 
 if not is_available():
     pytest.skip("this system has no socket filters", allow_module_level=True)

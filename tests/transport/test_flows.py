@@ -18,7 +18,8 @@ from tests.support import missing, udp_socket
 from tests.transport.peers import Echoing, Recorder
 from udpservices import Batch, DatagramReactor
 from udpservices.services.echo import Echo
-from udpservices.transport import mmsg, sending
+from udpservices.transport import sending
+from udpservices.transport.engine import libc as mmsg
 from udpservices.transport.port import DatagramPort
 
 pytestmark = pytest.mark.skipif(
@@ -312,12 +313,12 @@ class TestFlow:
             def refuse(descriptor: int, headers: int, count: int) -> int:
                 raise OSError(22, os.strerror(22))
 
-            monkeypatch.setattr("udpservices.transport.arrays.send_many", refuse)
+            monkeypatch.setattr("udpservices.transport.engine.receive_slots.send_many", refuse)
             sent = port.counters.sent
             send_flow(client, flow(20, 100), (LOOPBACK, port.getHost().port))
             turning.until(lambda: port.counters.sent == sent + 20)
             assert [client.recv(100) for _ in range(20)] == flow(20, 100)
-            monkeypatch.setattr("udpservices.transport.arrays.send_many", send)
+            monkeypatch.setattr("udpservices.transport.engine.receive_slots.send_many", send)
         assert port.counters.unsent == 0
 
 

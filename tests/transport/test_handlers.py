@@ -10,7 +10,7 @@ from tests.conftest import Turning
 from tests.support import udp_socket
 from tests.transport.peers import Batches, Echoing, Recorder, heard, queue
 from udpservices import Batch, DatagramPort, DatagramReactor
-from udpservices.transport import mmsg
+from udpservices.transport.engine import libc as mmsg
 
 LOOPBACK = "127.0.0.1"
 

@@ -16,7 +16,7 @@ from tests.conftest import Turning
 from tests.support import logged, need_root, udp_socket
 from tests.transport.peers import Ports, Recorder, cures
 from udpservices import Batch, DatagramReactor
-from udpservices.transport import mmsg
+from udpservices.transport.engine import libc as mmsg
 
 #: Our end and the peer's. The kernel remembers what a forged "fragmentation needed" says of the peer's address.
 ENDS = {AF_INET: ("127.0.73.1", "127.0.73.2"), AF_INET6: ("::1", "::1")}

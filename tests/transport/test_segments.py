@@ -10,8 +10,8 @@ from tests.conftest import Turning
 from tests.transport.peers import Echoing, heard, queue
 from udpservices import DatagramReactor
 from udpservices.services.echo import Echo
-from udpservices.transport import mmsg
-from udpservices.transport.arrays import Arrays
+from udpservices.transport.engine import libc as mmsg
+from udpservices.transport.engine.receive_slots import Arrays
 
 LOOPBACK = "127.0.0.1"
 
@@ -68,8 +68,8 @@ class TestSandbox:
         def deny(*ignored: Any) -> int:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
-        for name in ("arrays.receive_many", "arrays.send_many", "outgoing.send_many"):
-            monkeypatch.setattr(f"udpservices.transport.{name}", deny)
+        for name in ("receive_slots.receive_many", "receive_slots.send_many", "send_slots.send_many"):
+            monkeypatch.setattr(f"udpservices.transport.engine.{name}", deny)
         port = DatagramReactor(epoll.reactor).listenUDP(0, protocol(), interface=LOOPBACK)
         with queue(port, [b"%d" % number for number in range(10)]) as client:
             epoll.until(lambda: port.counters.sent == 10)
@@ -81,8 +81,8 @@ class TestSandbox:
         def deny(*ignored: Any) -> int:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
-        for name in ("arrays.send_many", "outgoing.send_many"):
-            monkeypatch.setattr(f"udpservices.transport.{name}", deny)
+        for name in ("receive_slots.send_many", "send_slots.send_many"):
+            monkeypatch.setattr(f"udpservices.transport.engine.{name}", deny)
         port = DatagramReactor(epoll.reactor).listenUDP(0, Echo(), interface=LOOPBACK)
         datagrams = [b"x" * (number + 1) for number in range(10)]
         with queue(port, datagrams) as client:

@@ -13,7 +13,8 @@ from tests.conftest import Turning
 from tests.support import udp_socket
 from tests.transport.peers import Recorder, heard
 from udpservices import DatagramPort, DatagramReactor
-from udpservices.transport import plain, waiting
+from udpservices.transport import plain
+from udpservices.transport import write_queue as waiting
 
 LOOPBACK = "127.0.0.1"
 

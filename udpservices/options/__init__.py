@@ -13,10 +13,10 @@ names the option and its value.
 """
 
 from udpservices.options.base import Row, ServiceOptions, coerced, repeated
-from udpservices.options.groups import ImpairmentOptions, ListenOptions, RunOptions, SocketOptions, StreamOptions
 from udpservices.options.guard import AccessOptions, LoopGuardOptions
 from udpservices.options.limits import RateOptions
-from udpservices.options.together import DatagramOptions, MemberOptions
+from udpservices.options.listen import ImpairmentOptions, ListenOptions, RunOptions, SocketOptions, StreamOptions
+from udpservices.options.responder import DatagramOptions, MemberOptions
 
 __all__ = [
     "AccessOptions",

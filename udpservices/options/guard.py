@@ -7,8 +7,8 @@ from udpservices.options.base import Row, ServiceOptions, repeated
 from udpservices.policy.access import AccessList, Network, parse_network, read_networks
 
 if TYPE_CHECKING:  # policies are imported when a service is made: a protocol's class with its options needs none
-    from udpservices.policy.guard import GuardRules
-    from udpservices.policy.loops import LoopRules
+    from udpservices.policy.guard.guard import GuardRules
+    from udpservices.policy.guard.loop_rules import LoopRules
 
 
 def _allowed(name: str) -> list[Network]:
@@ -39,7 +39,7 @@ class AccessOptions(ServiceOptions):
     @property
     def guard(self) -> "GuardRules":
         """What the user wants refused."""
-        from udpservices.policy.guard import GuardRules
+        from udpservices.policy.guard.guard import GuardRules
 
         return GuardRules(self.loops, self.access)
 
@@ -52,7 +52,7 @@ class AccessOptions(ServiceOptions):
     @property
     def loops(self) -> "LoopRules":
         """The part of the loop guard that members have."""
-        from udpservices.policy.loops import HARMLESS
+        from udpservices.policy.guard.loop_rules import HARMLESS
 
         return HARMLESS
 
@@ -71,7 +71,7 @@ class LoopGuardOptions(AccessOptions):
     @property
     def loops(self) -> "LoopRules":
         """What is refused so that no loop begins."""
-        from udpservices.policy.loops import NO_LOOP_RULES, LoopRules
+        from udpservices.policy.guard.loop_rules import NO_LOOP_RULES, LoopRules
 
         if self["no-loop-guard"]:
             return NO_LOOP_RULES

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
-from udpservices.policy.ranges import Ranges
-from udpservices.policy.refusals import DENIED, NOT_ALLOWED, Reason
+from udpservices.policy.guard.intervals import Ranges
+from udpservices.policy.guard.reasons import DENIED, NOT_ALLOWED, Reason
 
 Network = IPv4Network | IPv6Network
 

@@ -11,7 +11,7 @@ import attrs
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from udpservices.transport.batch import Batch
-from udpservices.transport.peers import Peer
+from udpservices.transport.engine.peers import Peer
 from udpservices.transport.port import DatagramPort
 
 #: A datagram that is to be overtaken by the next one waits for it no longer than this, in seconds.

@@ -16,8 +16,8 @@ from twisted.logger import Logger
 
 from udpservices.policy.prefixes import PrefixHash, PrefixLengths, is_loopback, prefix_text
 from udpservices.transport.batch import Batch
+from udpservices.transport.engine.peers import pack
 from udpservices.transport.faults import LOG_INTERVAL
-from udpservices.transport.peers import pack
 from udpservices.transport.port import DatagramPort
 
 #: Datagrams a second for each source prefix of a reflector, unless its class or somebody says otherwise.

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from ipaddress import ip_network
 from typing import NamedTuple
 
-from udpservices.transport.addresses import MAPPED_PREFIX
-from udpservices.transport.peers import raw_address
+from udpservices.net.addresses import MAPPED_PREFIX
+from udpservices.transport.engine.peers import raw_address
 
 # Where an address is in a name (``struct sockaddr_in``, ``struct sockaddr_in6``), and IPv4 in one of IPv6.
 _IPV4 = 4

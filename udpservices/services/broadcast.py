@@ -12,15 +12,15 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.usage import UsageError
 
-from udpservices.assembly import datagram_service
-from udpservices.membership import SharedDatagramService
+from udpservices.net.addresses import BROADCAST, endpoint_text, is_multicast
+from udpservices.net.interfaces import find_interface
+from udpservices.net.sockopts import leave_by
 from udpservices.options import MemberOptions, Row
-from udpservices.remainder import Remainder
-from udpservices.transport.addresses import BROADCAST, endpoint_text, is_multicast
+from udpservices.runtime.compose import datagram_service
+from udpservices.runtime.member import SharedDatagramService
+from udpservices.runtime.remainder import Remainder
+from udpservices.transport.engine.peers import peer
 from udpservices.transport.faults import LOG_INTERVAL
-from udpservices.transport.interfaces import find_interface
-from udpservices.transport.peers import peer
-from udpservices.transport.sockopts import leave_by
 from udpservices.units import message, positive_duration
 
 #: Others that are remembered. While nobody of so many is silent, who is new is only counted.

@@ -10,8 +10,8 @@ from twisted.internet.error import CannotListenError
 from twisted.plugin import getPlugins
 from twisted.python.usage import Options, UsageError
 
-from udpservices.assembly import Services
 from udpservices.options import Row, ServiceOptions
+from udpservices.runtime.compose import Services
 from udpservices.units import nearest, one_line
 
 

@@ -7,9 +7,9 @@ from twisted.internet.interfaces import IUDPTransport
 from twisted.internet.protocol import DatagramProtocol
 from twisted.python.usage import UsageError
 
+from udpservices.net.addresses import split_target
 from udpservices.options import Row, ServiceOptions
-from udpservices.redial import Answered, Failed, Redialer
-from udpservices.transport.addresses import split_target
+from udpservices.runtime.client import Answered, Failed, Redialer
 from udpservices.units import message, positive_duration
 
 

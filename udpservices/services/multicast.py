@@ -6,10 +6,10 @@ from twisted.internet.interfaces import IUDPTransport
 from twisted.internet.protocol import DatagramProtocol
 from twisted.python.usage import UsageError
 
-from udpservices.assembly import datagram_service
-from udpservices.membership import Memberships, Pinger, SharedDatagramService
+from udpservices.net.addresses import is_multicast, parse_host
 from udpservices.options import MemberOptions, Row, repeated
-from udpservices.transport.addresses import is_multicast, parse_host
+from udpservices.runtime.compose import datagram_service
+from udpservices.runtime.member import Memberships, Pinger, SharedDatagramService
 from udpservices.transport.port import DatagramPort
 from udpservices.units import positive_duration, ttl
 

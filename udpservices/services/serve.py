@@ -7,8 +7,8 @@ from typing import Any, ClassVar, cast
 from twisted.internet.protocol import AbstractDatagramProtocol, DatagramProtocol
 from twisted.python.usage import UsageError
 
-from udpservices.lookup import protocol_class
 from udpservices.options import DatagramOptions, Row
+from udpservices.runtime.lookup import protocol_class
 
 
 def _named_protocol(name: str) -> type[AbstractDatagramProtocol]:

@@ -1,1 +1,1 @@
-"""The kernel boundary: the only place that knows about errno, socket options and ctypes."""
+"""Twisted's contract for a UDP port, over engines."""

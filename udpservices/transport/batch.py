@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from zope.interface import Interface
 
-from udpservices.transport.arrays import Arrays
-from udpservices.transport.mmsg import SLOT_BYTES, SLOTS, datagrams_in
-from udpservices.transport.peers import Peer, PeersByName
-from udpservices.transport.sockopts import was_sent_to_many
+from udpservices.net.sockopts import was_sent_to_many
+from udpservices.transport.engine.libc import SLOT_BYTES, SLOTS, datagrams_in
+from udpservices.transport.engine.peers import Peer, PeersByName
+from udpservices.transport.engine.receive_slots import Arrays
 
 if TYPE_CHECKING:
     from udpservices.transport.sending import Sender

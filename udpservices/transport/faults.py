@@ -9,7 +9,7 @@ from typing import Any
 from twisted.logger import Logger
 
 from udpservices.transport.counters import Counters
-from udpservices.transport.peers import Peer
+from udpservices.transport.engine.peers import Peer
 
 #: A flood of faults of one kind is logged once in this many seconds.
 LOG_INTERVAL = 60.0

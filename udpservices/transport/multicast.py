@@ -11,9 +11,9 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.error import MulticastJoinError
 
-from udpservices.transport.addresses import is_literal, is_multicast, parse_host
-from udpservices.transport.interfaces import interface_index, ipv4_address
-from udpservices.transport.resolve import resolve
+from udpservices.net.addresses import is_literal, is_multicast, parse_host
+from udpservices.net.interfaces import interface_index, ipv4_address
+from udpservices.net.resolve import resolve
 
 # linux/in.h
 MCAST_JOIN_GROUP = 42

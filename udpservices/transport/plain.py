@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from twisted.internet.error import MessageLengthError
 
-from udpservices.transport.mmsg import UNSEGMENTABLE, WOULD_BLOCK
-from udpservices.transport.peers import Peer, plain
+from udpservices.transport.engine.libc import UNSEGMENTABLE, WOULD_BLOCK
+from udpservices.transport.engine.peers import Peer, plain
 
 if TYPE_CHECKING:
     from udpservices.transport.port import DatagramPort

@@ -15,19 +15,20 @@ from twisted.python import log
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from udpservices.transport import ancillary, sockopts
-from udpservices.transport.addresses import host_and_port, is_wildcard, parse_host, parse_target
+from udpservices.net import sockopts
+from udpservices.net.addresses import host_and_port, is_wildcard, parse_host, parse_target
+from udpservices.net.sockets import adopted_socket, peer_of
 from udpservices.transport.batch import Policy
 from udpservices.transport.counters import Counters
+from udpservices.transport.engine import ancillary
+from udpservices.transport.engine.peers import Peer, PeersByAddress, peer
 from udpservices.transport.faults import Seldom
 from udpservices.transport.multicast import MulticastMethods
-from udpservices.transport.openports import open_ports
-from udpservices.transport.peers import Peer, PeersByAddress, peer
+from udpservices.transport.open_ports import open_ports
 from udpservices.transport.reading import MAX_DATAGRAM, Reading
 from udpservices.transport.receiving import Receiver
 from udpservices.transport.sending import Sender
-from udpservices.transport.sockets import adopted_socket, peer_of
-from udpservices.transport.waiting import Waiting
+from udpservices.transport.write_queue import Waiting
 from udpservices.transport.writing import Writing
 
 

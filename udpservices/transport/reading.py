@@ -8,14 +8,14 @@ from typing import Any, cast
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
+from udpservices.net.sockets import CLOSED
 from udpservices.transport.batch import Batch, Policy
+from udpservices.transport.engine.libc import SLOTS
+from udpservices.transport.engine.peers import Peer
 from udpservices.transport.faults import Faults
-from udpservices.transport.mmsg import SLOTS
-from udpservices.transport.peers import Peer
 from udpservices.transport.receiving import Receiver
 from udpservices.transport.sending import Sender
-from udpservices.transport.sockets import CLOSED
-from udpservices.transport.waiting import Waiting
+from udpservices.transport.write_queue import Waiting
 
 #: The longest payload that a UDP length field can tell of (RFC 768).
 MAX_DATAGRAM = 65535

@@ -6,14 +6,8 @@ import sys
 from collections.abc import Iterable
 from itertools import chain
 
-from udpservices.transport import ancillary, mmsg
-from udpservices.transport.addresses import SocketAddress
-from udpservices.transport.arrays import Arrays
-from udpservices.transport.batch import Batch
-from udpservices.transport.mmsg import SEGMENT_SPACE, SLOT_BYTES, SLOTS, SOL_UDP, UDP_GRO
-from udpservices.transport.peers import NAME_SIZE, Peer, PeersByAddress, PeersByName, described, peer, unpack
-from udpservices.transport.sending import Sender
-from udpservices.transport.sockopts import (
+from udpservices.net.addresses import SocketAddress
+from udpservices.net.sockopts import (
     CONTROL_SIZE,
     DESTINATION,
     ControlMessage,
@@ -21,6 +15,13 @@ from udpservices.transport.sockopts import (
     pack_control,
     split_control,
 )
+from udpservices.transport.batch import Batch
+from udpservices.transport.engine import ancillary
+from udpservices.transport.engine import libc as mmsg
+from udpservices.transport.engine.libc import SEGMENT_SPACE, SLOT_BYTES, SLOTS, SOL_UDP, UDP_GRO
+from udpservices.transport.engine.peers import NAME_SIZE, Peer, PeersByAddress, PeersByName, described, peer, unpack
+from udpservices.transport.engine.receive_slots import Arrays
+from udpservices.transport.sending import Sender
 
 #: What comes by so few at a time is from clients that wait for answers, and is served cheaper by plain calls: after so
 #: many small batches, so many turns read in that way before the next look for more.

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.error import MessageLengthError
 
-from udpservices.transport.mmsg import (
+from udpservices.transport.engine.gso import WORTH_SEGMENTING, Segments, is_one_flow, segments
+from udpservices.transport.engine.libc import (
     SLOTS,
     SOL_UDP,
     UDP_SEGMENT,
@@ -19,10 +20,9 @@ from udpservices.transport.mmsg import (
     is_available,
     segment_control,
 )
-from udpservices.transport.outgoing import Outgoing
-from udpservices.transport.peers import NAME_SIZE, NOBODY, Peer
+from udpservices.transport.engine.peers import NAME_SIZE, NOBODY, Peer
+from udpservices.transport.engine.send_slots import Outgoing
 from udpservices.transport.plain import LONGEST, PlainSender, Result
-from udpservices.transport.segments import WORTH_SEGMENTING, Segments, is_one_flow, segments
 
 if TYPE_CHECKING:
     from udpservices.transport.batch import Batch

@@ -7,10 +7,10 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.error import InvalidAddressError
 
-from udpservices.transport.addresses import parse_target
-from udpservices.transport.peers import NOBODY, Peer, PeersByAddress
+from udpservices.net.addresses import parse_target
+from udpservices.transport.engine.peers import NOBODY, Peer, PeersByAddress
 from udpservices.transport.sending import Sender
-from udpservices.transport.waiting import Waiting
+from udpservices.transport.write_queue import Waiting
 
 
 class Writing:

@@ -19,9 +19,9 @@ from udpdht import krpc
 from udpdht.krpc import Addr
 from udpdht.table import Table
 from udpservices import DatagramOptions
+from udpservices.net.addresses import endpoint_text, is_literal, split_target
+from udpservices.net.resolve import resolve
 from udpservices.options import Row, repeated
-from udpservices.transport.addresses import endpoint_text, is_literal, split_target
-from udpservices.transport.resolve import resolve
 
 #: Seconds that an answer may take.
 TIMEOUT = 5.0

@@ -1,8 +1,8 @@
 """What a user writes for a stream listener, as Twisted reads it. Apart from `streams`: options need no listener."""
 
-from udpservices.descriptions import escape
 from udpservices.endpoints import EndpointError, UDPEndpoint
 from udpservices.endpoints import parse as parse_endpoint
+from udpservices.endpoints.grammar import escape
 
 
 def stream_description(text: str) -> str:

@@ -14,14 +14,15 @@ import attrs
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from udpservices.net import bpf as filters
+from udpservices.net import sockopts
+from udpservices.net.addresses import endpoint_text
 from udpservices.policy.access import AccessList
-from udpservices.policy.loops import HARMLESS, NO_LOOP_RULES, LoopRules
-from udpservices.policy.refusals import BY_NETWORK, TO_MANY, Reason, Refusals
-from udpservices.policy.rules import ONE_IN, PortRules
-from udpservices.transport import filters, sockopts
-from udpservices.transport.addresses import endpoint_text
+from udpservices.policy.guard.loop_rules import HARMLESS, NO_LOOP_RULES, LoopRules
+from udpservices.policy.guard.port_rules import ONE_IN, PortRules
+from udpservices.policy.guard.reasons import BY_NETWORK, TO_MANY, Reason, Refusals
 from udpservices.transport.batch import Batch
-from udpservices.transport.openports import open_ports
+from udpservices.transport.open_ports import open_ports
 from udpservices.transport.port import DatagramPort
 
 #: Seconds without a refusal for a reason after which the next one is let through.

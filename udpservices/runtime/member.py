@@ -12,13 +12,13 @@ from twisted.internet.protocol import AbstractDatagramProtocol, DatagramProtocol
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from udpservices.remainder import Remainder
-from udpservices.service import DatagramService
-from udpservices.transport.addresses import endpoint_text, is_wildcard, parse_host
-from udpservices.transport.interfaces import find_interface, outgoing_interface
+from udpservices.net.addresses import endpoint_text, is_wildcard, parse_host
+from udpservices.net.interfaces import find_interface, outgoing_interface
+from udpservices.net.sockets import has_descriptor_to_spare
+from udpservices.net.sockopts import copy_settings, is_shared, leave_port_group, share_group_port
+from udpservices.runtime.datagram import DatagramService
+from udpservices.runtime.remainder import Remainder
 from udpservices.transport.port import DatagramPort
-from udpservices.transport.sockets import has_descriptor_to_spare
-from udpservices.transport.sockopts import copy_settings, is_shared, leave_port_group, share_group_port
 
 #: Seconds between two looks at whether an interface has come, or come back.
 REJOIN_INTERVAL = 2.0

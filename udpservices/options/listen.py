@@ -7,9 +7,9 @@ from twisted.python import usage
 
 from udpservices.endpoints import Endpoint, UDPEndpoint
 from udpservices.endpoints import parse as parse_endpoint
+from udpservices.endpoints.stream import stream_description
+from udpservices.net.addresses import parse_host
 from udpservices.options.base import Row, ServiceOptions, repeated
-from udpservices.stream_descriptions import stream_description
-from udpservices.transport.addresses import parse_host
 from udpservices.units import duration, port_number, probability, size
 
 if TYPE_CHECKING:  # as in `guard`

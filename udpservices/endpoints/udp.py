@@ -10,10 +10,10 @@ from typing import ClassVar, Protocol
 import attrs
 from twisted.logger import Logger
 
-from udpservices.activation import ActivationError, Inherited, inherited_descriptors
-from udpservices.descriptions import Words, escape
-from udpservices.transport.addresses import Host, endpoint_text, parse_host
-from udpservices.transport.sockets import UnusableDescriptor, adopted_socket, bound_socket, explain, grow_receive_buffer
+from udpservices.endpoints.activation import ActivationError, Inherited, inherited_descriptors
+from udpservices.endpoints.grammar import Words, escape
+from udpservices.net.addresses import Host, endpoint_text, parse_host
+from udpservices.net.sockets import UnusableDescriptor, adopted_socket, bound_socket, explain, grow_receive_buffer
 from udpservices.units import nearest, one_line, port_number, size
 
 _log = Logger()

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterator
 from socket import AF_INET, AF_INET6, AddressFamily
 
-from udpservices.transport.addresses import Host, parse_host, scope_index
+from udpservices.net.addresses import Host, parse_host, scope_index
 
 # linux/netlink.h, linux/rtnetlink.h
 _NETLINK_ROUTE = 0

@@ -11,11 +11,11 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from udpservices.remainder import Remainder
-from udpservices.transport.addresses import endpoint_text, is_literal
+from udpservices.net.addresses import endpoint_text, is_literal
+from udpservices.net.resolve import resolve
+from udpservices.runtime.remainder import Remainder
 from udpservices.transport.counters import Counters
 from udpservices.transport.port import DatagramPort
-from udpservices.transport.resolve import resolve
 
 #: Greetings without a reply after which the peer counts as gone: its host may be, or its name may have moved.
 MAX_UNANSWERED = 3

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Sequence
 from itertools import accumulate
 
-from udpservices.transport.mmsg import (
+from udpservices.transport.engine.libc import (
     HEADER_BYTES,
     SEGMENT_SPACE,
     SLOT_BYTES,

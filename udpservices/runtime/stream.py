@@ -14,14 +14,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from udpservices.endpoints import EndpointError
+from udpservices.endpoints.stream import stream_description
+from udpservices.net.addresses import endpoint_text
+from udpservices.net.sockets import has_descriptor_to_spare
 from udpservices.policy.access import AccessList
-from udpservices.policy.refusals import Refusals
-from udpservices.stream_descriptions import stream_description
-from udpservices.transport.addresses import endpoint_text
+from udpservices.policy.guard.reasons import Refusals
 from udpservices.transport.counters import Counters
+from udpservices.transport.engine.peers import pack, raw_address
 from udpservices.transport.faults import Seldom
-from udpservices.transport.peers import pack, raw_address
-from udpservices.transport.sockets import has_descriptor_to_spare
 
 #: While the process has no descriptor to spare, look again after so many seconds; clients wait in the queue meanwhile.
 ACCEPT_AGAIN = 0.5

@@ -9,8 +9,8 @@ from typing import cast
 from twisted.internet.error import UnsupportedAddressFamily, UnsupportedSocketType
 from twisted.logger import Logger
 
-from udpservices.transport import sockopts
-from udpservices.transport.addresses import Host, SocketAddress, is_multicast
+from udpservices.net import sockopts
+from udpservices.net.addresses import Host, SocketAddress, is_multicast
 
 _log = Logger()
 

@@ -10,8 +10,8 @@ from twisted.python.usage import UsageError
 
 from udpservices.policy.limits import default_rate
 from udpservices.policy.log import log_datagrams
-from udpservices.service import DatagramService, MakeCompanion, MakePolicy
-from udpservices.streams import StreamService
+from udpservices.runtime.datagram import DatagramService, MakeCompanion, MakePolicy
+from udpservices.runtime.stream import StreamService
 
 Kind = TypeVar("Kind", bound=DatagramService)
 

@@ -11,10 +11,10 @@ from twisted.internet.protocol import AbstractDatagramProtocol
 from twisted.logger import Logger
 
 from udpservices.endpoints import Endpoint
-from udpservices.transport.addresses import endpoint_text
-from udpservices.transport.ancillary import asked_by
+from udpservices.net.addresses import endpoint_text
 from udpservices.transport.batch import Policy
 from udpservices.transport.counters import Counters
+from udpservices.transport.engine.ancillary import asked_by
 from udpservices.transport.port import DatagramPort
 from udpservices.transport.reactor import DatagramReactor
 

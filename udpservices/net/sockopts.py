@@ -12,7 +12,7 @@ from contextlib import suppress
 from itertools import islice
 from socket import AF_INET, AF_INET6, CMSG_SPACE, IPPROTO_IP, IPPROTO_IPV6, SOL_SOCKET
 
-from udpservices.transport.addresses import MAPPED_PREFIX
+from udpservices.net.addresses import MAPPED_PREFIX
 
 #: One control message: its level, its type and its data (cmsg(3)).
 ControlMessage = tuple[int, int, bytes]

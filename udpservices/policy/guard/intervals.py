@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import Generic, NamedTuple, TypeVar
 
-from udpservices.transport.filters import Instruction, Label, Program, if_at_least, if_equal, jump, load
+from udpservices.net.bpf import Instruction, Label, Program, if_at_least, if_equal, jump, load
 
 Value = TypeVar("Value")
 Other = TypeVar("Other")

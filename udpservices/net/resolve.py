@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred, TimeoutError  # noqa: A004
 from twisted.internet.interfaces import IResolutionReceiver
 from zope.interface import implementer
 
-from udpservices.transport.addresses import host_and_port
+from udpservices.net.addresses import host_and_port
 
 #: Seconds after which no answer will come: the C library asks three servers twice in 30 (resolv.conf(5)).
 LONGEST_LOOKUP = 60.0

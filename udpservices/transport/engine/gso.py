@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from itertools import repeat
 from operator import is_
 
-from udpservices.transport.mmsg import MAX_SEGMENTED, MAX_SEGMENTS, SEGMENTING
-from udpservices.transport.peers import Peer
+from udpservices.transport.engine.libc import MAX_SEGMENTED, MAX_SEGMENTS, SEGMENTING
+from udpservices.transport.engine.peers import Peer
 
 #: From how many datagrams on one segmented send is cheaper than many plain ones.
 WORTH_SEGMENTING = 6

@@ -7,13 +7,9 @@ from socket import AF_INET, AF_INET6
 
 from twisted.internet.interfaces import IReactorTime
 
-from udpservices.policy.access import BITS, AccessList
-from udpservices.policy.loops import MANY, LoopRules, OwnAddresses
-from udpservices.policy.ranges import Ranges, search
-from udpservices.policy.refusals import OWN_PORT, TO_MANY, Reason
-from udpservices.transport import sockopts
-from udpservices.transport.addresses import is_wildcard
-from udpservices.transport.filters import (
+from udpservices.net import sockopts
+from udpservices.net.addresses import is_wildcard
+from udpservices.net.bpf import (
     CUT,
     DROP,
     INTERFACE_INDEX,
@@ -32,8 +28,12 @@ from udpservices.transport.filters import (
     jump,
     load,
 )
-from udpservices.transport.interfaces import is_broadcast
-from udpservices.transport.peers import pack, raw_address
+from udpservices.net.interfaces import is_broadcast
+from udpservices.policy.access import BITS, AccessList
+from udpservices.policy.guard.intervals import Ranges, search
+from udpservices.policy.guard.loop_rules import MANY, LoopRules, OwnAddresses
+from udpservices.policy.guard.reasons import OWN_PORT, TO_MANY, Reason
+from udpservices.transport.engine.peers import pack, raw_address
 
 #: Of how many datagrams that are refused for a reason the filter lets one through, where it lets not all through.
 ONE_IN = 1024

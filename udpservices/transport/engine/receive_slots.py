@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from socket import AF_INET, AF_INET6
 from typing import Any
 
-from udpservices.transport.mmsg import (
+from udpservices.net.sockopts import CONTROL_SIZE, answer_control, was_sent_to_many
+from udpservices.transport.engine.libc import (
     COALESCED_HEADER,
     HEADER_BYTES,
     SEGMENT_HEADER,
@@ -29,7 +30,6 @@ from udpservices.transport.mmsg import (
     segment_control,
     send_many,
 )
-from udpservices.transport.sockopts import CONTROL_SIZE, answer_control, was_sent_to_many
 
 _WORD = 4
 _HEADER_WORDS = HEADER_BYTES // _WORD

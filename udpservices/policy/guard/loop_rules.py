@@ -10,10 +10,10 @@ from ipaddress import ip_network
 import attrs
 from twisted.internet.interfaces import IReactorTime
 
+from udpservices.net.interfaces import own_addresses
 from udpservices.policy.access import BITS
-from udpservices.policy.ranges import Ranges
-from udpservices.policy.refusals import EQUAL_PORT, NOBODY, OWN_PORT, SOURCE_PORT, TO_MANY, Reason
-from udpservices.transport.interfaces import own_addresses
+from udpservices.policy.guard.intervals import Ranges
+from udpservices.policy.guard.reasons import EQUAL_PORT, NOBODY, OWN_PORT, SOURCE_PORT, TO_MANY, Reason
 
 #: Services that answer whatever they get: none (a reply to 0 can reach nobody), echo, daytime, qotd, chargen, time.
 REFLECTORS = (0, 7, 13, 17, 19, 37)

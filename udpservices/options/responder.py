@@ -6,11 +6,11 @@ import attrs
 from twisted.python import usage
 
 from udpservices.endpoints import Endpoint, UDPEndpoint
+from udpservices.net.addresses import is_multicast, is_wildcard
 from udpservices.options.base import repeated
-from udpservices.options.groups import ImpairmentOptions, ListenOptions, RunOptions, SocketOptions
 from udpservices.options.guard import AccessOptions, LoopGuardOptions
 from udpservices.options.limits import RateOptions
-from udpservices.transport.addresses import is_multicast, is_wildcard
+from udpservices.options.listen import ImpairmentOptions, ListenOptions, RunOptions, SocketOptions
 
 
 def _interface(text: str) -> str:

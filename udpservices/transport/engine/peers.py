@@ -4,9 +4,9 @@ import struct
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Any
 
-from udpservices.transport.addresses import MAPPED_PREFIX, SocketAddress, host_and_port
-from udpservices.transport.ancillary import Ancillary
-from udpservices.transport.sockopts import ControlMessage, parse_control
+from udpservices.net.addresses import MAPPED_PREFIX, SocketAddress, host_and_port
+from udpservices.net.sockopts import ControlMessage, parse_control
+from udpservices.transport.engine.ancillary import Ancillary
 
 #: Peers that a table holds; a flood of forged sources empties it, which costs little.
 MAX_PEERS = 4096

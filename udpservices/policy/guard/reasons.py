@@ -6,10 +6,10 @@ from typing import NamedTuple
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from udpservices.transport.addresses import endpoint_text, host_and_port
+from udpservices.net.addresses import endpoint_text, host_and_port
 from udpservices.transport.counters import Counters
+from udpservices.transport.engine.peers import unpack
 from udpservices.transport.faults import LOG_INTERVAL
-from udpservices.transport.peers import unpack
 
 _log = Logger()
 

@@ -8,8 +8,8 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionDone, InvalidAddressError
 from twisted.internet.interfaces import IDelayedCall
 
-from udpservices.transport.mmsg import WOULD_BLOCK
-from udpservices.transport.peers import Peer
+from udpservices.transport.engine.libc import WOULD_BLOCK
+from udpservices.transport.engine.peers import Peer
 
 if TYPE_CHECKING:
     from udpservices.transport.port import DatagramPort

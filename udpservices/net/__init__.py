@@ -1,0 +1,1 @@
+"""What the kernel knows and no port does: addresses, interfaces, sockets and their options, filters, names."""

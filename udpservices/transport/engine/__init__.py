@@ -1,0 +1,1 @@
+"""How datagrams cross the boundary to the kernel: one contract, several implementations."""
