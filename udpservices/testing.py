@@ -28,8 +28,8 @@ from udpservices.net.addresses import BROADCAST, is_multicast, is_wildcard, pars
 from udpservices.transport.counters import Counters
 from udpservices.transport.engine.ancillary import Ancillary
 from udpservices.transport.engine.peers import Peer, described, peer
-from udpservices.transport.plain import LONGEST
-from udpservices.transport.reading import MAX_DATAGRAM
+from udpservices.transport.delivery import MAX_DATAGRAM
+from udpservices.transport.engine.plain import LONGEST
 
 
 class Membership(NamedTuple):

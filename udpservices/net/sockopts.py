@@ -7,15 +7,8 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
-from itertools import islice
-from socket import AF_INET, AF_INET6, CMSG_SPACE, IPPROTO_IP, IPPROTO_IPV6, SOL_SOCKET
-
-from udpservices.net.addresses import MAPPED_PREFIX
-
-#: One control message: its level, its type and its data (cmsg(3)).
-ControlMessage = tuple[int, int, bytes]
+from socket import AF_INET, AF_INET6, IPPROTO_IP, IPPROTO_IPV6, SOL_SOCKET
 
 _LINUX = sys.platform.startswith("linux")
 IP_PKTINFO = 8
@@ -36,10 +29,6 @@ _REPORTS = (
     *((IPPROTO_IPV6, option) for option in (2, 3, 4, 5, 8, 11, 25, 51, 53, 56, 58, 60, 66, 74, 77)),
 )
 
-_CONTROL_HEADER = struct.Struct("@Nii")  # struct cmsghdr: length, level, type
-_ANY_IPV4 = bytes(4)
-_ANY_IPV6 = bytes(16)
-_BROADCAST = (b"\xff" * 4, b"\x7f\xff\xff\xff")
 
 
 def only_ipv6(sock: socket.socket) -> None:
@@ -166,93 +155,6 @@ def report_destination(sock: socket.socket) -> bool:
     else:
         sock.setsockopt(IPPROTO_IP, IP_PKTINFO, 1)
     return True
-
-
-#: What tells them, as level and type (linux/in6.h, IPV6_PKTINFO).
-DESTINATION = {AF_INET: (IPPROTO_IP, IP_PKTINFO), AF_INET6: (IPPROTO_IPV6, socket.IPV6_PKTINFO)}
-
-#: The size of the control messages that `report_destination` asks for (cmsg(3)): in_pktinfo's, in6_pktinfo's.
-CONTROL_SIZE = {AF_INET: socket.CMSG_SPACE(12), AF_INET6: socket.CMSG_SPACE(20)}
-
-# How they begin, by that size.
-_DESTINATIONS = {
-    CONTROL_SIZE[AF_INET]: _CONTROL_HEADER.pack(socket.CMSG_LEN(12), IPPROTO_IP, IP_PKTINFO),
-    CONTROL_SIZE[AF_INET6]: _CONTROL_HEADER.pack(socket.CMSG_LEN(20), IPPROTO_IPV6, socket.IPV6_PKTINFO),
-}
-
-
-def parse_control(raw: bytes) -> tuple[ControlMessage, ...]:
-    """A control message as the kernel has it, as `socket.sendmsg` takes it; none where it is not whole."""
-    return tuple(islice(split_control(raw), 1))
-
-
-def split_control(raw: bytes) -> Iterator[ControlMessage]:
-    """Control messages as the kernel has them (cmsg(3)), as `socket.recvmsg` gives them; none from a broken one on."""
-    at = 0
-    while at + _CONTROL_HEADER.size <= len(raw):
-        length, level, kind = _CONTROL_HEADER.unpack_from(raw, at)
-        if not _CONTROL_HEADER.size <= length <= len(raw) - at:
-            return
-        yield level, kind, raw[at + _CONTROL_HEADER.size : at + length]
-        at += CMSG_SPACE(length - _CONTROL_HEADER.size)
-
-
-def pack_control(message: ControlMessage) -> bytes:
-    """A control message as the kernel has it, from `socket.recvmsg`."""
-    level, kind, data = message
-    packed = _CONTROL_HEADER.pack(socket.CMSG_LEN(len(data)), level, kind) + data
-    return packed.ljust(socket.CMSG_SPACE(len(data)), b"\0")
-
-
-def leave_by(index: int) -> bytes:
-    """A control message that has an IPv4 datagram leave by this interface; 0 is no interface (ip(7), IP_PKTINFO)."""
-    return pack_control((IPPROTO_IP, IP_PKTINFO, struct.pack("@i8x", index)))
-
-
-def answer_control(raw: bytes) -> bytes:
-    """Turn the destination of a received datagram into the source of its answer.
-
-    The interface is forgotten, so that routing decides, except where IPv6 needs it: link-local addresses and groups.
-    What is no destination, whole and alone, becomes one of the same size that leaves the source to the kernel, and
-    nothing where no destination has that size.
-    """
-    data = _CONTROL_HEADER.size
-    header = _DESTINATIONS.get(len(raw))
-    if header is None:
-        return b""
-    if raw[:data] != header:
-        return header.ljust(len(raw), b"\0")
-    if len(raw) == CONTROL_SIZE[AF_INET]:  # int ifindex; in_addr spec_dst, addr
-        own, asked = raw[data + 4 : data + 8], raw[data + 8 : data + 12]
-        if not any(own) and not _is_many(asked):  # it was queued before the kernel was asked to tell
-            own = asked
-        return raw[:data] + bytes(4) + own + raw[data + 8 :]
-    if raw[data] == 0xFF:  # in6_addr addr; unsigned ifindex: a group is nobody's source address
-        return raw[:data] + _ANY_IPV6 + raw[data + 16 :]
-    if raw[data] == 0xFE and raw[data + 1] & 0xC0 == 0x80:
-        return raw
-    return raw[: data + 16] + bytes(len(raw) - data - 16)
-
-
-def was_sent_to_many(raw: bytes) -> bool:
-    """Whether a datagram was sent to a group or a broadcast address, by what `answer_control` made of its destination.
-
-    An IPv4 socket tells a subnet's broadcast address too: the kernel would answer from another one. That it cannot say
-    of what was queued before it was asked to; then only the address itself tells.
-    """
-    data = _CONTROL_HEADER.size
-    if len(raw) == CONTROL_SIZE[AF_INET]:
-        own, asked = raw[data + 4 : data + 8], raw[data + 8 : data + 12]
-        return own != asked and (own != _ANY_IPV4 or _is_many(asked))
-    address = raw[data : data + 16]
-    if address[:12] == MAPPED_PREFIX:
-        return _is_many(address[12:])
-    return address in (b"", _ANY_IPV6)
-
-
-def _is_many(address: bytes) -> bool:
-    """Whether an IPv4 address is a group, or a broadcast address on any network."""
-    return 224 <= address[0] <= 239 or address in _BROADCAST
 
 
 # What `_memory` reads (linux/sock_diag.h, SK_MEMINFO_…): 32-bit numbers, of which these two are used here.

@@ -67,9 +67,3 @@ def prefix_text(name: bytes, lengths: PrefixLengths) -> str:
     """The prefix of a name, as people write it: ``192.0.2.0/24``."""
     address = raw_address(name)
     return str(ip_network((address, lengths.ipv4 if len(address) == 4 else lengths.ipv6), strict=False))
-
-
-def is_loopback(name: bytes) -> bool:
-    """Whether a name is of this host's loopback, 127.0.0.0/8 or ::1: what comes from there, nobody else can forge."""
-    address = raw_address(name)
-    return address[0] == 127 if len(address) == 4 else address == _LOOPBACK_IPV6

@@ -14,7 +14,7 @@ from twisted.python.usage import UsageError
 
 from udpservices.net.addresses import BROADCAST, endpoint_text, is_multicast
 from udpservices.net.interfaces import find_interface
-from udpservices.net.sockopts import leave_by
+from udpservices.transport.engine.reply_source import leave_by
 from udpservices.options import MemberOptions, Row
 from udpservices.runtime.compose import datagram_service
 from udpservices.runtime.member import SharedDatagramService

@@ -26,6 +26,8 @@ class Counters:
     protocol_errors: int = 0
     #: Exceptions that a policy raised.
     policy_errors: int = 0
+    #: Exceptions in the port itself, such as a MemoryError: what it was reading is lost, and counted where it can be.
+    port_errors: int = 0
     #: Received but not delivered, because a guard refused them: how many, by the reason's name.
     refused: Counter[str] = field(default_factory=Counter)
     #: Refused by a guard's filter in the kernel besides: about so many, by a sample that it let through.

@@ -1,13 +1,15 @@
 """The UDP port: what Twisted's own does, and it survives what the network does to it."""
 
+import enum
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from twisted.internet import base, udp
+from twisted.internet import udp
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import CannotListenError, ConnectionDone, ConnectionLost, InvalidAddressError
 from twisted.internet.interfaces import IHalfCloseableDescriptor, IReactorFDSet
 from twisted.internet.protocol import AbstractDatagramProtocol
@@ -18,29 +20,86 @@ from zope.interface import implementer
 from udpservices.net import sockopts
 from udpservices.net.addresses import host_and_port, is_wildcard, parse_host, parse_target
 from udpservices.net.sockets import adopted_socket, peer_of
-from udpservices.transport.batch import Policy
 from udpservices.transport.counters import Counters
+from udpservices.transport.delivery import MAX_DATAGRAM, Delivery
 from udpservices.transport.engine import ancillary
-from udpservices.transport.engine.peers import Peer, PeersByAddress, peer
-from udpservices.transport.faults import Seldom
+from udpservices.transport.engine.base import Connection
+from udpservices.transport.engine.mmsg import MmsgEngine
+from udpservices.transport.engine.peers import Peer, peer
+from udpservices.transport.engine.plain import PlainEngine
+from udpservices.transport.engine.pool import SlotPool
+from udpservices.transport.engine.reply_source import CONTROL_SIZE
+from udpservices.transport.fault_reporter import FaultReporter
 from udpservices.transport.multicast import MulticastMethods
+from udpservices.transport.network_errors import NetworkErrors
 from udpservices.transport.open_ports import open_ports
-from udpservices.transport.reading import MAX_DATAGRAM, Reading
-from udpservices.transport.receiving import Receiver
-from udpservices.transport.sending import Sender
-from udpservices.transport.write_queue import Waiting
-from udpservices.transport.writing import Writing
+from udpservices.transport.policy import Policy
+from udpservices.transport.read_loop import ReadLoop
+from udpservices.transport.write_queue import WriteQueue
+from udpservices.transport.writer import Writer
+
+# The idle slots of each reactor.
+_pools: "WeakKeyDictionary[Any, SlotPool]" = WeakKeyDictionary()
+
+
+class State(enum.Enum):
+    """What has become of a port."""
+
+    CLOSED = enum.auto()
+    OPEN = enum.auto()
+    #: Somebody stopped it, and it will be closed in the next turn.
+    STOPPING = enum.auto()
+    #: Its protocol is told that it stops, and may still send.
+    CLOSING = enum.auto()
+
+
+class _Parts:
+    """What an open port consists of. Each part knows those that were made before it, and none the port."""
+
+    def __init__(self, port: "DatagramPort", sock: socket.socket, wanted: frozenset[str]) -> None:
+        protocol, reactor, counters = port.protocol, port.reactor, port.counters
+        connected = peer_of(sock)
+        wildcard = connected is None and is_wildcard(sock.getsockname()[0])
+        with_destination = wildcard and sockopts.report_destination(sock)
+        self.connection = Connection(None if connected is None else peer(connected))
+        self.plain = PlainEngine(sock, self.connection, with_destination, wanted)
+        pool = _pools.setdefault(reactor, SlotPool())
+        self.many = MmsgEngine(sock, self.connection, self.plain, pool, with_destination, wanted)
+        self.faults = FaultReporter(repr(port), protocol, self.connection, counters, reactor)
+        self.errors = NetworkErrors(sock, protocol, self.plain, self.connection, self.faults)
+        self.errors.ask()
+        reply_size = CONTROL_SIZE[sock.family] if with_destination else 0
+        self.writer = Writer(
+            self.plain, self.many, sock.family, reply_size, self.connection, counters, self.faults, self.errors.heard
+        )
+        self.delivery = Delivery(protocol, self.writer, self.connection, counters, self.faults, port.maxPacketSize)
+        self.queue = WriteQueue(self.writer, self.connection, reactor, port._watch_writing)
+        self.reading = ReadLoop(
+            self.plain,
+            self.many,
+            self.delivery,
+            self.writer,
+            self.errors,
+            self.faults,
+            counters,
+            reactor,
+            watch=port._watch_reading,
+            writing=lambda: bool(self.queue),
+            lost=port._lost,
+            may_coalesce=port.may_coalesce,
+        )
 
 
 @implementer(IHalfCloseableDescriptor)
-class DatagramPort(Reading, Writing, MulticastMethods, udp.MulticastPort):
+class DatagramPort(MulticastMethods, udp.MulticastPort):
     """A UDP port of either family, for one protocol.
 
     A protocol needs `datagramReceived(data, addr)` and nothing else. Where it has them, these are called too:
 
     - `connectionRefused()` when the kernel reports that nobody listens at the peer's port;
-    - `errorReceived(error)`, an OSError, when it reports another error of the network (ip(7), "Error handling").
-      Without it, a protocol whose port is connected gets `connectionRefused()`.
+    - `errorReceived(error)`, a `NetworkError`, when it reports another error of the network (ip(7), "Error handling").
+      Without it, a protocol whose port is connected gets `connectionRefused()`. A class with ``wants_errors = True``
+      is told so of every error, also where the port is not connected: `error.peer` is whom it is about.
 
     `write` raises only for what its caller did wrong: an address that is none, a datagram that is too long. What
     the network or the kernel refuses is counted.
@@ -64,19 +123,14 @@ class DatagramPort(Reading, Writing, MulticastMethods, udp.MulticastPort):
         if not watches:
             raise TypeError(f"{reactor!r} watches no file descriptors, which a UDP port needs")
         super().__init__(port or 0, proto, interface, maxPacketSize, reactor, listenMultiple)
-        #: Whether something can be sent, as it still can while the protocol is stopped.
-        self.has_socket = False
         self.counters = Counters()
-        self._seldom = Seldom()
-        #: Callables on each batch, in order, between this port and its protocol.
-        self.policies: Sequence[Policy] = ()
+        self._state = State.CLOSED
+        self._parts: _Parts | None = None
+        self._policies: tuple[Policy, ...] = ()
         self._adopted: socket.socket | None = None
-        self._only_peer: Peer | None = None
-        self._targets = PeersByAddress()
-        self._arriving = []
+        self._may_coalesce = True
         self._stopped: list[Deferred[None]] = []
         self._at_shutdown: object = None
-        self._takes_batches = hasattr(proto, "datagramsReceived")
         self._ancillary = ancillary.asked_by(proto)
 
     @classmethod
@@ -94,10 +148,54 @@ class DatagramPort(Reading, Writing, MulticastMethods, udp.MulticastPort):
             sock.close()
             raise
         self._adopted = sock
-        self.may_coalesce = False
+        self._may_coalesce = False
         return self
 
-    # Opening and closing
+    # What Twisted asks of a port's state
+
+    @property
+    def connected(self) -> bool:  # type: ignore[override]
+        """Whether it listens, in Twisted's words."""
+        return self._state in (State.OPEN, State.STOPPING)
+
+    @property
+    def disconnecting(self) -> bool:  # type: ignore[override]
+        """Whether it was stopped."""
+        return self._state in (State.STOPPING, State.CLOSING)
+
+    @property
+    def disconnected(self) -> bool:  # type: ignore[override]
+        """Whether it is closed."""
+        return self._state is State.CLOSED
+
+    # Policies and flows
+
+    @property
+    def policies(self) -> Sequence[Policy]:
+        """What judges each datagram, in order, between this port and its protocol."""
+        return self._policies
+
+    @policies.setter
+    def policies(self, policies: Iterable[Policy]) -> None:
+        self._policies = tuple(policies)
+        if self._parts is not None:
+            self._parts.delivery.set_policies(self._policies)
+
+    @property
+    def may_coalesce(self) -> bool:
+        """Whether the kernel may hand over flows in one piece when the port is busy (udp(7), UDP_GRO).
+
+        That stays with the socket for good, so it is not for sockets that others read from too, or later.
+        """
+        return self._may_coalesce
+
+    @may_coalesce.setter
+    def may_coalesce(self, may: bool) -> None:
+        self._may_coalesce = may
+        if self._parts is not None:
+            self._parts.reading.may_coalesce = may
+
+    # Opening
 
     def createInternetSocket(self) -> socket.socket:
         sock = super().createInternetSocket()
@@ -118,40 +216,23 @@ class DatagramPort(Reading, Writing, MulticastMethods, udp.MulticastPort):
             raise
 
     def _bindSocket(self) -> None:
-        sock = self._adopted or self._open()
-        self._adopted = None
+        sock, self._adopted = self._adopted or self._open(), None
         try:
-            self._set_up(sock)
+            sockopts.only_joined_groups(sock)
+            ancillary.request(sock, self._ancillary)
+            self.socket = sock
+            self._realPortNumber = self._number = sock.getsockname()[1]
+            self._parts = _Parts(self, sock, self._ancillary)
         except BaseException:
+            self._realPortNumber = None
             sock.close()
             raise
-        self._closing = False
+        self._parts.delivery.set_policies(self._policies)
+        self._say(f"{self._getLogPrefix(self.protocol)} starting on {self._number}")
         self._at_shutdown = self.reactor.addSystemEventTrigger("during", "shutdown", self._end)
-        self.connected = 1
-        self.disconnecting = False
-        if self._only_peer is None:
+        self._state = State.OPEN
+        if self._parts.connection.peer is None:
             open_ports.add(self._number)
-        self.has_socket = True
-        self.socket = sock
-        self.fileno = sock.fileno  # type: ignore[method-assign]  # as Twisted does: one call less a turn
-        if type(self).write is DatagramPort.write:
-            self.write = self.sender.write  # type: ignore[method-assign]  # one call less a datagram
-
-    def _set_up(self, sock: socket.socket) -> None:
-        """Ask of a bound socket what this port needs, and make the port's parts."""
-        sockopts.only_joined_groups(sock)
-        ancillary.request(sock, self._ancillary)
-        connected = peer_of(sock)
-        self._only_peer = None if connected is None else peer(connected)
-        self._connectedAddr = self._only_peer
-        wildcard = connected is None and is_wildcard(sock.getsockname()[0])
-        with_destination = wildcard and sockopts.report_destination(sock)
-        self.sender = Sender(self, sockopts.CONTROL_SIZE[sock.family] if with_destination else 0)
-        self.sender.belong_to(self._only_peer)
-        self._waiting = Waiting(self)
-        self._receiver = Receiver(sock, self.sender, with_destination, self._ancillary)
-        self._realPortNumber = self._number = sock.getsockname()[1]
-        self._say(f"{self._getLogPrefix(self.protocol)} starting on {self._realPortNumber}")
 
     def _open(self) -> socket.socket:
         try:
@@ -168,67 +249,7 @@ class DatagramPort(Reading, Writing, MulticastMethods, udp.MulticastPort):
             raise
         return sock
 
-    def connectionLost(self, reason: Failure | None = None) -> None:
-        """Close the socket and stop the protocol, whatever the protocol says to it."""
-        if self._closing or not self.has_socket:  # by somebody else who stopped it
-            return
-        if reason is not None and reason.check(ConnectionLost) and self._is_open():
-            self._waiting.go_on()
-            return
-        self._closing = True
-        self.sender.flush()
-        self._say(f"(UDP Port {self._realPortNumber} Closed)")
-        base.BasePort.connectionLost(self, reason)
-        for policy in self.policies:
-            try:
-                getattr(policy, "close", lambda: None)()
-            except BaseException:
-                self.policy_failed(policy, "close")
-        try:
-            self.protocol.doStop()
-        except BaseException:
-            self.protocol_failed("stopProtocol")
-        self._close()
-        self._tell_who_stopped()
-
-    def _tell_who_stopped(self) -> None:
-        stopped, self._stopped = self._stopped, []
-        for done in stopped:
-            done.callback(None)
-
-    def _is_open(self) -> bool:
-        """Whether an ICMP error, and no end, is what the poller tells: it does to who writes and does not read."""
-        try:
-            number = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        except OSError:  # somebody closed the descriptor
-            return False
-        if number:  # else somebody was told already
-            self.network_failed(OSError(number, os.strerror(number)))
-        return True
-
-    def _say(self, text: str) -> None:
-        """Log what Twisted's port does, unless the protocol wants it quiet (its services say it better)."""
-        if getattr(self.protocol, "noisy", True):
-            log.msg(text)
-
-    def _close(self) -> None:
-        self.stopReading()
-        self.stopWriting()
-        self.turn_away()
-        if self._only_peer is None:
-            open_ports.remove(self._number)
-        self._realPortNumber = None
-        self.connected = 0
-        self.socket.close()
-        del self.socket
-        del self.fileno
-        vars(self).pop("write", None)
-        self.has_socket = False
-        self.sender.belong_to(None)
-        self._waiting.close()
-        if self._at_shutdown is not None:
-            self.reactor.removeSystemEventTrigger(self._at_shutdown)
-            self._at_shutdown = None
+    # Closing
 
     def stopListening(self) -> Any:
         """Stop. A Deferred that fires when the socket is closed, for each who asks; None where it is closed already."""
@@ -240,16 +261,134 @@ class DatagramPort(Reading, Writing, MulticastMethods, udp.MulticastPort):
         return stopped
 
     def _loseConnection(self) -> None:
-        if self.disconnecting:
-            return
-        self.disconnecting = True
-        self.turn_away()
-        super()._loseConnection()
+        if self._state is State.OPEN and self._parts is not None:
+            self._state = State.STOPPING
+            self._parts.delivery.turn_away()
+            self._parts.reading.stop()
+            self.reactor.callLater(0, self.connectionLost)
 
     def _end(self) -> None:
         """The reactor ends: what it stops itself is what its poller knows of, which a busy port is not."""
         self._at_shutdown = None
         self.connectionLost(Failure(ConnectionDone()))
+
+    def _lost(self, error: OSError) -> None:
+        """Somebody closed the descriptor."""
+        self.connectionLost(Failure(error))
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        """Close the socket and stop the protocol, whatever the protocol says to it."""
+        parts = self._parts
+        if parts is None or self._state is State.CLOSING:  # somebody else stopped it
+            return
+        if reason is not None and reason.check(ConnectionLost) and self._is_open(parts):
+            parts.queue.go_on()
+            return
+        parts.writer.flush()
+        self._state = State.CLOSING
+        self._say(f"(UDP Port {self._realPortNumber} Closed)")
+        parts.reading.stop()
+        self._watch_writing(False)
+        for policy in self._policies:
+            try:
+                policy.close()
+            except BaseException:
+                parts.faults.policy_failed(policy, "close")
+        try:
+            self.protocol.doStop()
+        except BaseException:
+            parts.faults.protocol_failed("stopProtocol")
+        self._close()
+        self._tell_who_stopped()
+
+    def _is_open(self, parts: _Parts) -> bool:
+        """Whether an ICMP error, and no end, is what the poller tells: it does to who writes and does not read."""
+        try:
+            number = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        except OSError:  # somebody closed the descriptor
+            return False
+        if number:  # else somebody was told already
+            parts.errors.heard(OSError(number, os.strerror(number)))
+        else:
+            parts.errors.look()
+        return True
+
+    def _close(self) -> None:
+        parts, self._parts = self._parts, None
+        assert parts is not None
+        parts.reading.stop()
+        self._watch_writing(False)
+        parts.delivery.turn_away()
+        parts.writer.close()
+        if parts.connection.peer is None:
+            open_ports.remove(self._number)
+        self._realPortNumber = None
+        self._state = State.CLOSED
+        parts.queue.close()
+        parts.faults.close()
+        self.socket.close()
+        del self.socket
+        if self._at_shutdown is not None:
+            self.reactor.removeSystemEventTrigger(self._at_shutdown)
+            self._at_shutdown = None
+
+    def _tell_who_stopped(self) -> None:
+        stopped, self._stopped = self._stopped, []
+        for done in stopped:
+            done.callback(None)
+
+    def _say(self, text: str) -> None:
+        """Log what Twisted's port does, unless the protocol wants it quiet (its services say it better)."""
+        if getattr(self.protocol, "noisy", True):
+            log.msg(text)
+
+    # Reading and writing
+
+    def fileno(self) -> int:
+        """The descriptor, which the poller watches."""
+        return self.socket.fileno() if self._parts is not None else -1
+
+    def startReading(self) -> None:
+        """Read what arrives."""
+        if self._parts is not None:
+            self._parts.reading.start()
+
+    def stopReading(self) -> None:
+        """Read no more, by the poller or without it."""
+        if self._parts is not None:
+            self._parts.reading.stop()
+
+    def doRead(self) -> None:
+        """There is something to read."""
+        if self._parts is not None:
+            self._parts.reading.turn()
+
+    def startWriting(self) -> None:
+        """Call `doWrite` when there is room; the poller must watch for errors too then, which it tells readers."""
+        self._watch_writing(True)
+
+    def stopWriting(self) -> None:
+        """Call `doWrite` no more."""
+        self._watch_writing(False)
+
+    def doWrite(self) -> None:
+        """There is room again."""
+        if self._parts is not None:
+            self._parts.queue.go_on()
+
+    def _watch_reading(self, watched: bool) -> None:
+        if watched:
+            self.reactor.addReader(self)
+        else:
+            self.reactor.removeReader(self)
+
+    def _watch_writing(self, watched: bool) -> None:
+        if not watched:
+            self.reactor.removeWriter(self)
+            return
+        if self._parts is not None:
+            self._parts.reading.poll()
+        self.reactor.addWriter(self)
 
     def readConnectionLost(self, reason: Failure) -> None:
         """Go on: epoll and poll take an ICMP error (a bare EPOLLERR) for the end of a connection."""
@@ -258,6 +397,42 @@ class DatagramPort(Reading, Writing, MulticastMethods, udp.MulticastPort):
 
     def writeConnectionLost(self, reason: Failure) -> None:
         """Part of IHalfCloseableDescriptor; a UDP port has no half to close."""
+
+    def write(self, datagram: bytes, addr: tuple[str, int] | None = None) -> None:
+        """Send a datagram to `addr`, a ``(host, port)`` pair, or to the peer where the port is connected.
+
+        What is written while a batch is handled leaves together, in order, when the protocol is done with it, or after
+        a millisecond. What the kernel refuses is counted as unsent. Raises InvalidAddressError for an address that is
+        none or not of this port's family, and MessageLengthError for more than UDP can carry.
+        """
+        if self._parts is not None:
+            self._parts.writer.write(datagram, addr)
+        else:
+            self.counters.unsent += 1
+
+    def writeSequence(self, seq: Iterable[bytes], addr: tuple[str, int] | None = None) -> None:
+        """Send one datagram that is given in parts, as `write` does."""
+        self.write(b"".join(seq), addr)
+
+    def writeWhenWritable(self, datagram: bytes, addr: tuple[str, int] | None = None) -> "Deferred[None]":
+        """Send as `write` does, but wait while the kernel has no room.
+
+        Fires when the kernel has the datagram. Fails with OSError where it refuses it for another reason, and with
+        ConnectionDone when the port is stopped first. Raises as `write` does for an address that is none.
+        """
+        if self._parts is None:
+            self.counters.unsent += 1
+            return fail(ConnectionDone("the port was stopped"))
+        return self._parts.queue.add(bytes(memoryview(datagram)), self._parts.writer.whom(addr))
+
+    def deliver(self, datagrams: Iterable[tuple[bytes, Peer]]) -> None:
+        """Hand the protocol datagrams that a policy held back; no policy sees them again."""
+        if self._parts is None:
+            self.counters.withheld += len(list(datagrams))
+            return
+        self._parts.delivery.deliver_late(datagrams)
+        if self._parts is not None and self._parts.delivery.rest and self._parts.reading.is_reading:
+            self.startReading()
 
     # Addresses
 
@@ -273,20 +448,22 @@ class DatagramPort(Reading, Writing, MulticastMethods, udp.MulticastPort):
         that anybody can have, RuntimeError where the port is connected already, and OSError where the kernel has no
         route or no permission.
         """
-        if self._connectedAddr:
-            raise RuntimeError("already connected, reconnecting is not currently supported")
+        parts = self._parts
+        if parts is None or parts.connection.peer is not None:
+            raise RuntimeError("already connected, reconnecting is not currently supported" if parts else "not open")
         target = parse_target((host, port), self.addressFamily, "connect()")
         if port == 0:
             raise InvalidAddressError((host, port), "nobody can be reached at port number 0")
-        self.sender.flush()
+        parts.writer.flush()
         self.socket.connect(target.socket_address(port))
-        self._connectedAddr = (host, port)
-        self._only_peer = peer(self.socket.getpeername())
         open_ports.remove(self._number)
-        self.sender.belong_to(self._only_peer)
-        self.turn_strays_away()
+        parts.connection.peer = peer(self.socket.getpeername())
+        parts.connection.given = (host, port)
+        parts.writer.connection_changed()
+        parts.errors.ask()
+        parts.delivery.turn_strangers_away()
 
     @property
     def peer(self) -> tuple[str, int] | None:
         """Whom the port is connected to, if it is."""
-        return self._only_peer
+        return None if self._parts is None else self._parts.connection.peer

@@ -6,8 +6,8 @@ from twisted.internet.interfaces import IReactorMulticast, IReactorUDP
 from twisted.internet.protocol import AbstractDatagramProtocol
 from zope.interface import directlyProvides, providedBy
 
+from udpservices.transport.delivery import MAX_DATAGRAM
 from udpservices.transport.port import DatagramPort
-from udpservices.transport.reading import MAX_DATAGRAM
 
 
 class DatagramReactor:

@@ -2,17 +2,17 @@
 
 import errno
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionDone, InvalidAddressError
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from udpservices.transport.engine.base import Connection
 from udpservices.transport.engine.libc import WOULD_BLOCK
 from udpservices.transport.engine.peers import Peer
-
-if TYPE_CHECKING:
-    from udpservices.transport.port import DatagramPort
+from udpservices.transport.writer import Writer
 
 #: A full queue of an interface (ENOBUFS) does not tell when it has room: look again after so many seconds.
 LOOK_AGAIN = 0.005
@@ -27,12 +27,19 @@ class _Entry(NamedTuple):
     done: "Deferred[None]"
 
 
-class Waiting:
+class WriteQueue:
     """Datagrams of one port that wait for room, in order."""
 
-    def __init__(self, port: "DatagramPort") -> None:
-        self._port = port
+    def __init__(
+        self, writer: Writer, connection: Connection, clock: IReactorTime, watch: Callable[[bool], None]
+    ) -> None:
+        """`watch` has the reactor call `go_on` when the socket has room, or call no more."""
+        self._writer = writer
+        self._connection = connection
+        self._clock = clock
+        self._watch = watch
         self._queue: deque[_Entry] = deque()
+        self._open = True
         self._going = False
         self._later: IDelayedCall | None = None
         self._since: float | None = None  # when the first one found the interface's queue full
@@ -45,8 +52,8 @@ class Waiting:
 
         Cancelling takes it out of the queue.
         """
-        if not self._port.connected:
-            self._port.counters.unsent += 1
+        if not self._open:
+            self._writer.give_up()
             return fail(ConnectionDone("the port was stopped"))
         done: Deferred[None] = Deferred(self._forget)
         self._queue.append(_Entry(datagram, peer, done))
@@ -63,51 +70,48 @@ class Waiting:
             return
         self._going = True
         try:
-            while self._queue and self._port.connected and self._send(self._queue.popleft()):
+            while self._queue and self._open and self._send(self._queue.popleft()):
                 self._since = None
         finally:
             self._going = False
-        if self._port.connected and not self._queue:
-            self._port.stopWriting()
+        if self._open and not self._queue:
+            self._watch(False)
 
     def _send(self, entry: _Entry) -> bool:
         """Send one, or put it back; whether to go on with the next."""
-        port = self._port
-        only_peer = port.sender.only_peer
-        if only_peer not in (None, entry.peer):
-            port.counters.unsent += 1
-            entry.done.errback(InvalidAddressError(entry.peer, f"this port is connected to {only_peer} by now"))
+        only = self._connection.peer
+        if only is not None and only != entry.peer:
+            self._writer.give_up()
+            entry.done.errback(InvalidAddressError(entry.peer, f"this port is connected to {only} by now"))
             return True
-        error = port.sender.attempt(entry.datagram, entry.peer)
+        error = self._writer.offer(entry.datagram, entry.peer)
         waits = not entry.done.called  # it was cancelled, where a protocol that was told of an error did that
         if error is None:
-            port.counters.sent += 1
             if waits:
                 entry.done.callback(None)
-        elif waits and port.connected and self._is_worth_waiting(error):
+        elif waits and self._open and self._is_worth_waiting(error):
             self._queue.appendleft(entry)
             return False
         else:
-            port.counters.unsent += 1
+            self._writer.give_up()
             if waits:
                 entry.done.errback(error)
         return True
 
     def _is_worth_waiting(self, error: OSError) -> bool:
         """Whether there will be room, and the port hears of it."""
-        port = self._port
         if error.errno in WOULD_BLOCK:
-            port.startWriting()
+            self._watch(True)
             return True
         if error.errno != errno.ENOBUFS:
             return False
-        port.stopWriting()
-        now = port.reactor.seconds()
+        self._watch(False)
+        now = self._clock.seconds()
         self._since = now if self._since is None else self._since
         if now - self._since > PATIENCE:
             return False
         if self._later is None:
-            self._later = port.reactor.callLater(LOOK_AGAIN, self._look_again)
+            self._later = self._clock.callLater(LOOK_AGAIN, self._look_again)
         return True
 
     def _look_again(self) -> None:
@@ -116,10 +120,11 @@ class Waiting:
 
     def close(self) -> None:
         """The port is closed: nothing that waits will be sent."""
+        self._open = False
         if self._later is not None:
             self._later.cancel()
             self._later = None
         queue, self._queue = self._queue, deque()
+        self._writer.give_up(len(queue))
         for entry in queue:
-            self._port.counters.unsent += 1
             entry.done.errback(ConnectionDone("the port was stopped"))

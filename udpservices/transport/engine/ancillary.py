@@ -7,7 +7,8 @@ from contextlib import suppress
 from socket import AF_INET, AF_INET6, CMSG_SPACE, IPPROTO_IP, IPPROTO_IPV6, SOL_SOCKET, inet_ntop, socket
 from typing import Any, NamedTuple
 
-from udpservices.net.sockopts import IP_PKTINFO, ControlMessage
+from udpservices.net.cmsg import ControlMessage
+from udpservices.net.sockopts import IP_PKTINFO
 
 #: Room for all of it, in bytes.
 ROOM = CMSG_SPACE(16) + CMSG_SPACE(4) + CMSG_SPACE(20) + CMSG_SPACE(12) + 4 * CMSG_SPACE(4)

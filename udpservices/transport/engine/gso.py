@@ -1,12 +1,36 @@
-"""Which datagrams leave in one segmented send: those of one size to one peer, one after the other (udp(7))."""
+"""Flows in one piece: many datagrams of one size between two peers, by one header (udp(7), UDP_SEGMENT, UDP_GRO)."""
 
 import errno
+import functools
+import os
+import socket
+import struct
+import sys
 from collections.abc import Sequence
 from itertools import repeat
 from operator import is_
 
-from udpservices.transport.engine.libc import MAX_SEGMENTED, MAX_SEGMENTS, SEGMENTING
 from udpservices.transport.engine.peers import Peer
+
+SOL_UDP = socket.IPPROTO_UDP
+UDP_SEGMENT = 103
+UDP_GRO = 104
+
+#: What one segmented send may carry (udp(7), UDP_SEGMENT; linux/udp.h, UDP_MAX_SEGMENTS; RFC 791's total length).
+MAX_SEGMENTS = 64
+MAX_SEGMENTED = 65507
+
+#: The control messages of a flow: sent, a uint16 (UDP_SEGMENT); received, an int (UDP_GRO). Both take this room.
+SEGMENT_SPACE = socket.CMSG_SPACE(2)
+SEGMENT_HEADER = struct.pack("@Nii", socket.CMSG_LEN(2), SOL_UDP, UDP_SEGMENT)
+COALESCED_HEADER = struct.pack("@Nii", socket.CMSG_LEN(4), SOL_UDP, UDP_GRO)
+
+#: Errors of a send that tell of what is sent, too long or in segments, unless a router said so of an earlier one: plain
+#: sends, or shorter ones, may well succeed.
+UNSEGMENTABLE = frozenset({errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.ENOPROTOOPT, errno.EOPNOTSUPP})
+
+#: Whether flows may leave as one and come as one.
+SEGMENTING = not os.environ.get("UDPSERVICES_NO_GSO")
 
 #: From how many datagrams on one segmented send is cheaper than many plain ones.
 WORTH_SEGMENTING = 6
@@ -14,6 +38,39 @@ WORTH_SEGMENTING = 6
 #: Batches without a look for flows after one that had none; without such segments after the kernel refused them.
 UNLIKE = 16
 REFUSED = 1024
+
+
+@functools.lru_cache(maxsize=256)
+def segment_control(size: int) -> bytes:
+    """The control message that asks for segments of `size` bytes."""
+    return (SEGMENT_HEADER + size.to_bytes(2, sys.byteorder)).ljust(SEGMENT_SPACE, b"\0")
+
+
+def coalesce(sock: socket.socket) -> bool:
+    """Have the kernel hand over flows in one piece (udp(7), UDP_GRO). Whether it does.
+
+    It cannot be taken back: what was coalesced and waits in the queue would look like one long datagram.
+    """
+    if not SEGMENTING:
+        return False
+    try:
+        sock.setsockopt(SOL_UDP, UDP_GRO, 1)
+    except OSError:  # before Linux 5.0
+        return False
+    return True
+
+
+def is_coalescing(sock: socket.socket) -> bool:
+    """Whether the kernel hands over flows in one piece."""
+    try:
+        return bool(sock.getsockopt(SOL_UDP, UDP_GRO))
+    except OSError:
+        return False
+
+
+def datagrams_in(length: int, segment: int) -> int:
+    """How many datagrams of a size a flow of so many bytes has, the last one perhaps shorter; 1 with no size."""
+    return -(-length // segment) if segment else 1
 
 
 def segments(size: int) -> int:
@@ -28,7 +85,7 @@ def is_one_flow(peers: Sequence[Peer], lengths: Sequence[int]) -> bool:
 
 
 class Segments:
-    """What one port knows of the segments that it sends."""
+    """What is known of the segments that one socket can send."""
 
     def __init__(self) -> None:
         #: The size up to which segments are worth a try; 0 where none is.

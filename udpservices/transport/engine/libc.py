@@ -1,15 +1,15 @@
-"""recvmmsg(2) and sendmmsg(2): many datagrams a system call, and segments (udp(7)): many datagrams a header."""
+"""recvmmsg(2) and sendmmsg(2): many datagrams a system call, over headers that are laid out once."""
 
 import ctypes
 import errno
-import functools
 import mmap
 import os
 import socket
-import struct
 import sys
 from collections.abc import Callable
 from typing import Any
+
+from twisted.logger import Logger
 
 #: Headers a call.
 SLOTS = 64
@@ -17,25 +17,16 @@ SLOTS = 64
 #: Room for any datagram: nothing can be truncated (RFC 768: the length field has 16 bits).
 SLOT_BYTES = 1 << 16
 
-#: What one segmented send may carry (udp(7), UDP_SEGMENT; linux/udp.h, UDP_MAX_SEGMENTS; RFC 791's total length).
-MAX_SEGMENTS = 64
-MAX_SEGMENTED = 65507
-
-SOL_UDP = socket.IPPROTO_UDP
-UDP_SEGMENT = 103
-UDP_GRO = 104
-
-#: The control messages of a flow: sent, a uint16 (UDP_SEGMENT); received, an int (UDP_GRO). Both take this room.
-SEGMENT_SPACE = socket.CMSG_SPACE(2)
-SEGMENT_HEADER = struct.pack("@Nii", socket.CMSG_LEN(2), SOL_UDP, UDP_SEGMENT)
-COALESCED_HEADER = struct.pack("@Nii", socket.CMSG_LEN(4), SOL_UDP, UDP_GRO)
-
 #: There is nothing to read, or no room to write, just now.
 WOULD_BLOCK = frozenset({errno.EAGAIN, errno.EWOULDBLOCK})
 
-#: Errors of a send that tell of what is sent, too long or in segments, unless a router said so of an earlier one: plain
-#: sends, or shorter ones, may well succeed.
-UNSEGMENTABLE = frozenset({errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.ENOPROTOOPT, errno.EOPNOTSUPP})
+#: The system has not got a call, or a sandbox forbids it (seccomp(2)).
+REFUSED_CALL = frozenset({errno.ENOSYS, errno.EPERM, errno.EACCES})
+
+_WORD = 4
+_LOW = 0 if sys.byteorder == "little" else ctypes.sizeof(ctypes.c_size_t) // _WORD - 1
+
+_log = Logger()
 
 
 class IOVec(ctypes.Structure):
@@ -61,6 +52,7 @@ class Header(ctypes.Structure):
 
 
 HEADER_BYTES = ctypes.sizeof(Header)
+IOVEC_BYTES = ctypes.sizeof(IOVec)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -82,26 +74,28 @@ _recvmmsg = (
 )
 _sendmmsg = _function("sendmmsg", ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int) or _missing
 
-_AVAILABLE = (
+# Whether the system has both calls, laid out as here: as Linux has them, on 64 bits.
+_available = (
     sys.platform.startswith("linux")
     and _missing not in (_recvmmsg, _sendmmsg)
     and HEADER_BYTES == 64
     and not os.environ.get("UDPSERVICES_UNBATCHED")
 )
 
-#: Whether flows may leave as one and come as one.
-SEGMENTING = not os.environ.get("UDPSERVICES_NO_GSO")
+#: The calls that are done without: the C library has them, and the system refused them.
+refused: set[str] = set()
 
 
-def is_available() -> bool:
-    """Whether the system has both calls, laid out as here: as Linux has them, on 64 bits."""
-    return _AVAILABLE
+def is_available(name: str) -> bool:
+    """Whether a call can be used, ``"recvmmsg"`` or ``"sendmmsg"``."""
+    return _available and name not in refused
 
 
-def do_without() -> None:
-    """The C library has the calls, and the system has not: a sandbox, an emulator (ENOSYS)."""
-    global _AVAILABLE
-    _AVAILABLE = False
+def do_without(name: str, error: OSError) -> None:
+    """Use a call no more in this process, and log it once: the system refuses it, as a sandbox does."""
+    if name not in refused:
+        refused.add(name)
+        _log.warn("the system refuses {name} ({why}): going on without", name=name, why=error.strerror)
 
 
 def receive_many(descriptor: int, headers: int, count: int) -> int:
@@ -133,39 +127,40 @@ def memory_of(size: int) -> tuple[mmap.mmap, int]:
     return memory, ctypes.addressof(ctypes.c_char.from_buffer(memory))
 
 
-def control_lengths(headers: mmap.mmap) -> memoryview:
-    """How long the control messages of each header are: 64-bit words."""
-    return memoryview(headers).cast("Q")[Header.control_length.offset // 8 :: HEADER_BYTES // 8]
+class HeaderArray:
+    """`SLOTS` headers with an iovec each, over names and control messages that lie at equal distances.
 
-
-def datagrams_in(length: int, segment: int) -> int:
-    """How many datagrams of a size a flow of so many bytes has, the last one perhaps shorter; 1 with no size."""
-    return -(-length // segment) if segment else 1
-
-
-@functools.lru_cache(maxsize=256)
-def segment_control(size: int) -> bytes:
-    """The control message that asks for segments of `size` bytes."""
-    return (SEGMENT_HEADER + size.to_bytes(2, sys.byteorder)).ljust(SEGMENT_SPACE, b"\0")
-
-
-def coalesce(sock: socket.socket) -> bool:
-    """Have the kernel hand over flows in one piece (udp(7), UDP_GRO). Whether it does.
-
-    It cannot be taken back: what was coalesced and waits in the queue would look like one long datagram.
+    The views are strided: the length of what was received is every sixteenth word of the headers, and the length of
+    what is to be sent every fourth word of the iovecs.
     """
-    if not SEGMENTING:
-        return False
-    try:
-        sock.setsockopt(SOL_UDP, UDP_GRO, 1)
-    except OSError:  # before Linux 5.0
-        return False
-    return True
 
+    def __init__(self, names: int, name_size: int, controls: int, stride: int, control_length: int) -> None:
+        """`names` and `controls` are addresses; `stride` is the distance of control messages, 0 where there are none.
 
-def is_coalescing(sock: socket.socket) -> bool:
-    """Whether the kernel hands over flows in one piece."""
-    try:
-        return bool(sock.getsockopt(SOL_UDP, UDP_GRO))
-    except OSError:
-        return False
+        All sizes are in bytes.
+        """
+        memory, self.address = memory_of(SLOTS * HEADER_BYTES)
+        iov_memory, self.iov_address = memory_of(SLOTS * IOVEC_BYTES)
+        headers = (Header * SLOTS).from_buffer(memory)
+        for slot in range(SLOTS):
+            headers[slot] = Header(
+                name=names + slot * name_size,
+                name_length=name_size,
+                iov=self.iov_address + slot * IOVEC_BYTES,
+                iov_length=1,
+                control=controls + slot * stride if stride else None,
+                control_length=control_length,
+            )
+        #: How long each received datagram is: 32-bit words.
+        self.lengths = memoryview(memory).cast("I")[Header.length.offset // _WORD :: HEADER_BYTES // _WORD]
+        #: How long the control messages of each header are: 64-bit words.
+        self.control_lengths = memoryview(memory).cast("Q")[Header.control_length.offset // 8 :: HEADER_BYTES // 8]
+        iov = memoryview(iov_memory).cast("Q")
+        #: Where each iovec points, and how long it is: 64-bit words.
+        self.bases, self.iov_lengths = iov[0::2], iov[1::2]
+        #: The lower halves of the latter.
+        self.short_iov_lengths = memoryview(iov_memory).cast("I")[IOVEC_BYTES // _WORD // 2 + _LOW :: IOVEC_BYTES // _WORD]
+
+    def at(self, slot: int) -> int:
+        """The address of a slot's header."""
+        return self.address + slot * HEADER_BYTES

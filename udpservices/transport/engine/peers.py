@@ -1,18 +1,25 @@
 """The other end of a datagram, as a protocol sees it and as the kernel takes it."""
 
 import struct
+from mmap import mmap
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Any
 
 from udpservices.net.addresses import MAPPED_PREFIX, SocketAddress, host_and_port
-from udpservices.net.sockopts import ControlMessage, parse_control
+from udpservices.net.cmsg import ControlMessage
 from udpservices.transport.engine.ancillary import Ancillary
+from udpservices.transport.engine.reply_source import answer_message, was_sent_to_many
+from udpservices.transport.engine.strides import unpacker
 
 #: Peers that a table holds; a flood of forged sources empties it, which costs little.
 MAX_PEERS = 4096
 
 #: The size of a socket address (``struct sockaddr_in``, ``struct sockaddr_in6``).
 NAME_SIZE = {AF_INET: 16, AF_INET6: 28}
+
+# The first byte of IPv4's loopback, and all of IPv6's (RFC 1122 section 3.2.1.3, RFC 4291 section 2.5.3).
+_LOOPBACK_IPV4 = 127
+_LOOPBACK_IPV6 = bytes(15) + b"\x01"
 
 # What `socket` takes of sin6_flowinfo (RFC 8200 section 6).
 _FLOW_LABEL = 0xFFFFF
@@ -35,6 +42,10 @@ class Peer(tuple[str, int]):
     raw_control: bytes
     #: How many bytes the name and the control messages have: a port of another kind cannot use them.
     size: int
+    #: Whether it is an address of loopback, 127.0.0.0/8 or ::1.
+    is_loopback: bool = False
+    #: Whether what it sent went to a group or a broadcast address, where the socket is told: it is bound to a wildcard.
+    sent_to_many: bool = False
     #: What the kernel told of the datagram that this peer sent; nothing, unless the protocol asks for it.
     ancillary: Ancillary = Ancillary()
 
@@ -63,8 +74,10 @@ def peer(address: SocketAddress, raw_control: bytes = b"") -> Peer:
     found.socket_address = address
     found.name = pack(address)
     found.raw_control = raw_control
-    found.control = parse_control(raw_control)
+    found.control = answer_message(raw_control)
     found.size = len(found.name) + len(raw_control)
+    found.is_loopback = is_loopback(found.name)
+    found.sent_to_many = was_sent_to_many(raw_control)
     return found
 
 
@@ -97,6 +110,21 @@ def raw_address(name: bytes) -> bytes:
         return name[4:8]
     address = name[8:24]
     return address[12:] if address[:12] == MAPPED_PREFIX else address
+
+
+def is_loopback(name: bytes) -> bool:
+    """Whether a name is of this host's loopback, 127.0.0.0/8 or ::1: what comes from there, nobody else can forge."""
+    address = raw_address(name)
+    return address[0] == _LOOPBACK_IPV4 if len(address) == 4 else address == _LOOPBACK_IPV6
+
+
+def are_loopback(names: mmap, name_size: int, count: int) -> bool:
+    """The same of the first `count` names in memory, all of them."""
+    if name_size == NAME_SIZE[AF_INET]:
+        return names[4 : count * name_size : name_size].count(_LOOPBACK_IPV4) == count
+    if names[23] != 1:  # seldom: look at the first before all are taken out
+        return False
+    return all(map(is_loopback, unpacker(name_size, count)(names)))
 
 
 class PeersByName(dict[Any, Peer]):

@@ -1,0 +1,190 @@
+"""One datagram a call: the fallback, and the cheap way under light load."""
+
+import errno
+import socket
+import sys
+from collections.abc import Callable, Sequence
+
+from udpservices.net.addresses import SocketAddress
+from udpservices.net.cmsg import ControlMessage
+from udpservices.transport.engine import ancillary, reply_source
+from udpservices.transport.engine.base import NOTHING, SENT, Connection, Outcome
+from udpservices.transport.engine.gso import SEGMENT_SPACE, SOL_UDP, UDP_GRO, UNSEGMENTABLE
+from udpservices.transport.engine.libc import SLOT_BYTES, WOULD_BLOCK
+from udpservices.transport.engine.peers import MAX_PEERS, Peer, PeersByAddress, described, peer, plain
+from udpservices.transport.engine.received import Copies
+
+#: The longest payload that can be sent: RFC 768's length field, and for IPv4 RFC 791's too.
+LONGEST = {socket.AF_INET: 65507, socket.AF_INET6: 65527}
+
+# Errors that tell of the datagram being sent, not of an earlier one.
+_OWN_ERRORS = WOULD_BLOCK | {errno.ENOBUFS, errno.ENOMEM}
+
+
+class PlainEngine:
+    """Receives and sends one datagram a system call, by Python's `socket`."""
+
+    def __init__(
+        self, sock: socket.socket, connection: Connection, with_destination: bool, wanted: frozenset[str]
+    ) -> None:
+        """`with_destination`: an answer is to leave from the address that was asked.
+
+        `wanted` are the fields of `Ancillary` that each datagram's peer is to have.
+        """
+        self._socket = sock
+        self._connection = connection
+        self._wanted = wanted
+        self._with_destination = with_destination
+        self._by_address = PeersByAddress()
+        self._by_answer: dict[tuple[SocketAddress, bytes], Peer] = {}
+        #: Whether the kernel tells errors of datagrams sent before, by the way: a send is repeated then.
+        self.hears_errors = False
+        #: An error that came behind datagrams: the next `receive` raises it.
+        self.failed: OSError | None = None
+        #: Whether as much as was asked for came the last time, so that there may be more.
+        self.filled = False
+        #: Receives one datagram, or None where none is there; all of a flow that came in one piece. Raises OSError.
+        self.receive_one: Callable[[], tuple[bytes, Peer] | Copies | None]
+        self.coalesces(False)
+
+    def coalesces(self, coalescing: bool) -> None:
+        """Whether the kernel may hand over flows in one piece."""
+        room = reply_source.CONTROL_SIZE[self._socket.family] if self._with_destination else 0
+        room += SEGMENT_SPACE if coalescing else 0
+        self._room = room + (ancillary.ROOM if self._wanted else 0)
+        if not self._room:
+            self.receive_one = self._receive_bare
+        elif self._with_destination and not self._wanted and not coalescing:
+            self.receive_one = self._receive_with_destination
+        else:
+            self.receive_one = self._receive_described
+
+    # Receiving
+
+    def receive(self, limit: int) -> Copies | None:
+        """As many calls as datagrams, or flows."""
+        failed, self.failed = self.failed, None
+        if failed is not None:
+            raise failed
+        datagrams: list[tuple[bytes, Peer]] = []
+        pieces = 0
+        while len(datagrams) < limit:
+            try:
+                found = self.receive_one()
+            except OSError as error:
+                if not datagrams:
+                    raise
+                self.failed = error
+                break
+            if found is None:
+                break
+            pieces += 1
+            if isinstance(found, Copies):
+                datagrams += zip(found.payloads, found.peers, strict=True)
+            else:
+                datagrams.append(found)
+        self.filled = len(datagrams) >= limit
+        return Copies.of(datagrams, pieces) if datagrams else None
+
+    def _receive_bare(self) -> tuple[bytes, Peer] | None:
+        try:
+            payload, address = self._socket.recvfrom(SLOT_BYTES)
+        except BlockingIOError:
+            return None
+        return payload, self._by_address[address]
+
+    def _receive_with_destination(self) -> tuple[bytes, Peer] | None:
+        try:
+            payload, control, _, address = self._socket.recvmsg(SLOT_BYTES, self._room)
+        except BlockingIOError:
+            return None
+        if not control:  # who shares the socket took back that the kernel tells
+            return payload, self._by_address[address]
+        try:
+            return payload, self._by_answer[address, control[0][2]]
+        except KeyError:
+            return payload, self._remember(address, control)
+
+    def _remember(self, address: SocketAddress, control: Sequence[ControlMessage]) -> Peer:
+        found = peer(address, reply_source.told(control, self._socket.family))
+        if len(self._by_answer) >= MAX_PEERS:
+            self._by_answer.clear()
+        if len(control) == 1:
+            self._by_answer[address, control[0][2]] = found
+        return found
+
+    def _receive_described(self) -> tuple[bytes, Peer] | Copies | None:
+        try:
+            data, control, _, address = self._socket.recvmsg(SLOT_BYTES, self._room)
+        except BlockingIOError:
+            return None
+        flow = self.split(data, control, address)
+        return flow if len(flow) > 1 else (flow.payloads[0], flow.peers[0])
+
+    def split(self, data: bytes, messages: Sequence[ControlMessage], address: SocketAddress) -> Copies:
+        """The datagrams of what came in one piece, by its control messages."""
+        segment = len(data) or 1
+        for message in messages:
+            if message[:2] == (SOL_UDP, UDP_GRO):
+                segment = int.from_bytes(message[2], sys.byteorder)
+        answer = reply_source.told(messages, self._socket.family) if self._with_destination else b""
+        sender = peer(address, answer) if answer else self._by_address[address]
+        if self._wanted:
+            sender = described(sender, ancillary.read(messages, self._wanted))
+        payloads = tuple([data[at : at + segment] for at in range(0, len(data) or 1, segment)])
+        return Copies(payloads, (sender,) * len(payloads), 1)
+
+    # Sending
+
+    def send_one(self, datagram: bytes, peer: Peer) -> Outcome:
+        """Send one datagram."""
+        error = self._try(datagram, peer)
+        return SENT if error is None else self._try_again(error, datagram, peer)
+
+    def _try(self, datagram: bytes, peer: Peer) -> OSError | None:
+        try:
+            if peer.control:
+                self._socket.sendmsg([datagram], peer.control, 0, peer.socket_address)
+            elif self._connection.peer is not None:
+                self._socket.send(datagram)
+            else:
+                self._socket.sendto(datagram, peer.socket_address)
+        except OSError as error:
+            return error
+        return None
+
+    def _try_again(self, error: OSError, datagram: bytes, peer: Peer) -> Outcome:
+        """Send again what the kernel may not have refused for its own sake."""
+        earlier: tuple[OSError, ...] = ()
+        failed: OSError | None = error
+        if self.may_be_of_earlier(error):
+            failed = self._try(datagram, peer)
+            if tells_of_earlier(error, failed):
+                earlier = (error,)
+        elif peer.control and error.errno == errno.EINVAL:  # what was asked is no source address: a broadcast, say
+            failed = self._try(datagram, plain(peer))
+        return Outcome(1, earlier=earlier) if failed is None else Outcome(0, 1, failed, earlier)
+
+    def may_be_of_earlier(self, error: OSError) -> bool:
+        """Whether a send may have failed because of an earlier one, as the kernel tells on sockets that hear errors."""
+        return (self.hears_errors or self._connection.peer is not None) and error.errno not in _OWN_ERRORS
+
+    def send(self, datagrams: Sequence[bytes], peers: Sequence[Peer]) -> Outcome:
+        """Send each, in order."""
+        sent, total = 0, NOTHING
+        for datagram, peer in zip(datagrams, peers, strict=True):
+            outcome = self.send_one(datagram, peer)
+            if outcome is SENT:
+                sent += 1
+            else:
+                total = total.plus(outcome)
+        return total.plus(Outcome(sent)) if sent else total
+
+
+def tells_of_earlier(error: OSError, again: OSError | None) -> bool:
+    """Whether an error was of an earlier send, by what came of trying again.
+
+    What became of an earlier datagram the kernel tells once. What it says twice, such as that this one is too long, is
+    no error of the network.
+    """
+    return again is None or again.errno != error.errno or error.errno not in UNSEGMENTABLE

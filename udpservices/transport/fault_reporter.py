@@ -1,0 +1,126 @@
+"""What goes wrong around a port is counted, told and logged, and the port goes on."""
+
+import errno
+import sys
+from collections.abc import Hashable
+from types import TracebackType
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from udpservices.transport.counters import Counters
+from udpservices.transport.engine.base import Connection, NetworkError
+from udpservices.transport.log_throttle import LogThrottle
+
+#: Exceptions of a kind that are logged whole before they are only counted: a second one may show what the first does
+#: not.
+TRACEBACKS = 3
+
+_log = Logger()
+
+
+class FaultReporter:
+    """Counts, tells a protocol and logs what the network, the protocol and the policies of one port do wrong."""
+
+    def __init__(
+        self, label: str, protocol: Any, connection: Connection, counters: Counters, clock: IReactorTime
+    ) -> None:
+        """`label` is what the log calls the port."""
+        self._label = label
+        self._protocol = protocol
+        self._connection = connection
+        self._counters = counters
+        self._network = LogThrottle(clock, self._tell_more)
+        self._exceptions = LogThrottle(clock, self._tell_more, at_once=TRACEBACKS)
+        self._telling = False
+
+    def close(self) -> None:
+        """The port was stopped: log what is left to tell."""
+        self._network.settle()
+        self._exceptions.settle()
+
+    def network_failed(self, error: OSError) -> None:
+        """Count an error of the network and tell the protocol, where it can be told.
+
+        A refusal is told by `connectionRefused` where the port is connected; any other error, and a refusal where the
+        protocol's class says ``wants_errors``, by `errorReceived`. A connected protocol without that method is told by
+        `connectionRefused`, but of a datagram that was too long for its path: the peer is there.
+        """
+        self._counters.network_errors += 1
+        if error.errno != errno.ECONNREFUSED:
+            self.log_fault("receiving", error)
+        if self._telling:
+            return
+        self._telling = True  # a protocol that writes when it is told could be told for ever
+        try:
+            self._tell_protocol(error)
+        finally:
+            self._telling = False
+
+    def _tell_protocol(self, error: OSError) -> None:
+        protocol, peer = self._protocol, self._connection.peer
+        told = getattr(protocol, "errorReceived", None)
+        refused = error.errno == errno.ECONNREFUSED
+        if told is not None and (not refused or wants_errors(protocol)):
+            if not isinstance(error, NetworkError):
+                error = NetworkError(error.errno or 0, error.strerror or str(error), peer)
+            self._call("errorReceived", told, error)
+        if peer is not None and (refused or (told is None and error.errno != errno.EMSGSIZE)):
+            self._call("connectionRefused", protocol.connectionRefused)
+
+    def _call(self, name: str, method: Any, *arguments: object) -> None:
+        try:
+            method(*arguments)
+        except BaseException:
+            self.protocol_failed(name)
+
+    def protocol_failed(self, method: str) -> None:
+        """Count an exception that the protocol raised, and log it, at most once in a while."""
+        self._counters.protocol_errors += 1
+        self._log_exception(method, self._protocol)
+
+    def policy_failed(self, policy: object, method: str = "__call__") -> None:
+        """Count an exception that a policy raised, and log it, at most once in a while."""
+        self._counters.policy_errors += 1
+        self._log_exception(method, policy)
+
+    def port_failed(self, doing: str) -> None:
+        """Count an exception of the port's own, such as MemoryError, and log it, at most once in a while."""
+        self._counters.port_errors += 1
+        self._log_exception(doing, self._label)
+
+    def _log_exception(self, method: str, who: object) -> None:
+        """The first few of a kind with tracebacks. A kind is a type and a line of code."""
+        kind, error, trace = sys.exc_info()
+        if self._exceptions.admits((f"{method} of {who!r} raised {error!r}", kind, _origin(trace))):
+            _log.failure("{method} of {who!r} raised", method=method, who=who)
+
+    def log_fault(self, doing: str, error: OSError, count: int = 1) -> None:
+        """Log an error of the network, which `count` datagrams met, at most once in a while."""
+        if self._network.admits("errors of the network", count):
+            _log.warn("{port}: {doing} failed: {error}", port=self._label, doing=doing, error=error)
+
+    def _tell_more(self, kind: Hashable, count: int, seconds: float) -> None:
+        what = kind[0] if isinstance(kind, tuple) else kind if isinstance(kind, str) else "other exceptions"
+        _log.warn(
+            "{port}: {what}, {count} more in the last {seconds:.0f} s",
+            port=self._label,
+            what=what,
+            count=count,
+            seconds=seconds,
+        )
+
+
+def wants_errors(protocol: object) -> bool:
+    """Whether a protocol's class asks for the errors of a port that is not connected, too."""
+    return bool(getattr(protocol, "wants_errors", False))
+
+
+def _origin(trace: TracebackType | None) -> tuple[str, int] | None:
+    """Where an exception was raised: a file and a line."""
+    origin = None
+    while trace is not None:
+        origin = trace.tb_frame.f_code.co_filename, trace.tb_lineno
+        trace = trace.tb_next
+    return origin

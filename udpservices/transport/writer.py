@@ -1,0 +1,203 @@
+"""How datagrams leave a port: to whom, at once or together, and what became of them."""
+
+import errno
+from collections.abc import Callable, Sequence
+from socket import AddressFamily
+from time import monotonic
+
+from twisted.internet.error import InvalidAddressError, MessageLengthError
+
+from udpservices.net.addresses import parse_target
+from udpservices.transport.counters import Counters
+from udpservices.transport.engine.base import SENT, Connection, Engine, Outcome, Received
+from udpservices.transport.engine.peers import NAME_SIZE, NOBODY, Peer, PeersByAddress
+from udpservices.transport.engine.plain import LONGEST, PlainEngine
+from udpservices.transport.fault_reporter import FaultReporter
+
+#: Seconds that an answer waits for others at most, to leave together with them.
+LONGEST_WAIT = 0.001
+
+#: Answers that leave together at most, unless they answer a batch of more.
+FULL = 64
+
+
+class Writer:
+    """What leaves one port. All counting of what is sent is here."""
+
+    def __init__(
+        self,
+        plain: PlainEngine,
+        many: Engine,
+        family: AddressFamily,
+        reply_size: int,
+        connection: Connection,
+        counters: Counters,
+        faults: FaultReporter,
+        heard: Callable[[OSError], None],
+    ) -> None:
+        """`plain` sends one datagram, `many` those that leave together.
+
+        `reply_size` is the size of what each answer of the port carries, in bytes. `heard` is told of an error that
+        a send met and an earlier one had.
+        """
+        self._plain = plain
+        self._many = many
+        self._family = family
+        self._connection = connection
+        self._counters = counters
+        self._faults = faults
+        self._heard = heard
+        self._longest = LONGEST[family]
+        self._targets = PeersByAddress()
+        name_size = NAME_SIZE[family]
+        self._usable = frozenset((name_size, name_size + reply_size))
+        self._open = True
+        #: Whom the datagram is from that the protocol is handed now.
+        self.current: Peer = NOBODY
+        self._gathering = False
+        self._answered: Received | None = None
+        self._full = FULL
+        self._due = 0.0
+        self._data: list[bytes] = []
+        self._peers: list[Peer] = []
+
+    # To whom
+
+    def whom(self, addr: tuple[str, int] | None) -> Peer:
+        """The peer that an address stands for. Raises InvalidAddressError where nobody can be sent to there."""
+        only = self._connection.peer
+        if only is not None:
+            if addr is not None and addr not in (self._connection.given, only):
+                raise InvalidAddressError(addr, f"this port is connected to {self._connection.given}")
+            return only
+        if type(addr) is Peer and addr.size in self._usable:
+            return addr
+        if addr is None:
+            raise InvalidAddressError(addr, "write() needs an address: this port is not connected")
+        if addr == self.current is not NOBODY:
+            return self.current
+        host = parse_target(addr, self._family)
+        try:
+            return self._targets[host.socket_address(addr[1])]
+        except OSError as error:
+            raise InvalidAddressError(addr[0], "write() called with a scope that names no interface") from error
+
+    def go_back_to(self, outer: Peer) -> None:
+        """A handler that turned the reactor goes on with its datagram; the port may be connected to another by now."""
+        self.current = outer if self._connection.peer in (None, outer) else NOBODY
+
+    def connection_changed(self) -> None:
+        """The socket is connected now."""
+        self.current = NOBODY
+
+    # At once or together
+
+    def write(self, datagram: bytes, addr: tuple[str, int] | None = None) -> None:
+        """Do what `DatagramPort.write` says: send, or keep for `flush` while answers are gathered."""
+        peer = addr if addr is self.current else self.whom(addr)  # type: ignore[assignment]
+        if not self._gathering:
+            self._write_now(datagram, peer)  # type: ignore[arg-type]
+            return
+        if type(datagram) is not bytes:
+            datagram = bytes(memoryview(datagram))
+        if len(datagram) > self._longest:
+            raise MessageLengthError(f"{len(datagram)} bytes")
+        self._data.append(datagram)
+        self._peers.append(peer)  # type: ignore[arg-type]
+        if len(self._data) >= self._full or (self._due and monotonic() > self._due):
+            self._send_gathered()
+
+    def _write_now(self, datagram: bytes, peer: Peer) -> None:
+        if not self._open:
+            self._counters.unsent += 1
+            return
+        outcome = self._plain.send_one(datagram, peer)
+        if outcome is SENT:
+            self._counters.sent += 1
+            return
+        too_long = outcome.error is not None and outcome.error.errno == errno.EMSGSIZE
+        self._account(outcome._replace(unsent=0) if too_long else outcome)
+        if too_long:
+            raise MessageLengthError(f"{len(datagram)} bytes") from outcome.error
+
+    def gather(self, received: Received | None = None, *, watched: bool = True) -> None:
+        """Have what is written wait for `flush`; it may answer what was received, and may be as much as that.
+
+        Where it is not `watched` by calls of `send_what_is_due`, each write looks at the clock.
+        """
+        self._gathering = True
+        self._answered = received
+        self._full = FULL if received is None else max(FULL, len(received))
+        self._due = 0.0 if watched else monotonic() + LONGEST_WAIT
+
+    def flush(self) -> None:
+        """Send what was gathered, in order, and gather no more."""
+        self._gathering = False
+        if self._data:
+            self._send_gathered()
+        self._answered = None
+
+    def send_what_is_due(self) -> None:
+        """Send what was gathered, and each datagram at once from now on: what is handled takes its time."""
+        if self._gathering:
+            self.flush()
+
+    def _send_gathered(self) -> None:
+        data, peers = self._data, self._peers
+        self._data, self._peers = [], []
+        if self._due:
+            self._due = monotonic() + LONGEST_WAIT
+        if not self._open:
+            self._counters.unsent += len(data)
+        elif self._answered is not None and self._answered.is_answered_by(data, peers):
+            self._account(self._many.reflect(self._answered))
+        else:
+            self._account(self._many.send(data, peers))
+
+    def reflect(self, received: Received) -> None:
+        """Send each datagram back to who sent it: from where they lie, or as if the protocol wrote them."""
+        if not self._open:
+            self._counters.unsent += len(received)
+            return
+        only = self._connection.peer
+        if received.in_place and (only is None or received.comes_from(only)):
+            if self._data:
+                self._send_gathered()
+            self._account(self._many.reflect(received))
+            return
+        for datagram, peer in zip(received.payloads, received.peers, strict=True):
+            if only is None or peer == only:
+                self.write(datagram, peer)
+            else:  # the port may be connected by now
+                self._counters.unsent += 1
+
+    # One that may wait for room
+
+    def offer(self, datagram: bytes, peer: Peer) -> OSError | None:
+        """Hand the kernel one datagram, after what was gathered; the error where it does not take it, not counted."""
+        if self._data:
+            self._send_gathered()
+        outcome = self._plain.send_one(datagram, peer)
+        self._account(outcome._replace(unsent=0))
+        return outcome.error if outcome.unsent else None
+
+    def give_up(self, count: int = 1) -> None:
+        """Count datagrams that were offered, or never will be, and are not sent."""
+        self._counters.unsent += count
+
+    def close(self) -> None:
+        """The socket is about to be closed: send what was gathered, and nothing after that."""
+        self.flush()
+        self._open = False
+        self.current = NOBODY
+
+    # What became of them
+
+    def _account(self, outcome: Outcome) -> None:
+        """Count what came of a send, log what was refused, and tell what was heard of earlier ones."""
+        self._counters.sent += outcome.sent
+        if outcome.unsent and outcome.error is not None:
+            self._counters.unsent += outcome.unsent
+            self._faults.log_fault("sending", outcome.error, outcome.unsent)
+        for error in outcome.earlier:
+            self._heard(error)
