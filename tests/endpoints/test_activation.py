@@ -17,7 +17,7 @@ from twisted.internet import reactor
 import twisted
 from tests.machine import free_port, leaking_nothing
 from tests.runners import FOREGROUND, LISTENING, Daemon, environment
-from tests.runtime.test_datagram import answer, on_reactor, running
+from tests.runtime.running import answer, on_reactor, running
 from tests.support import Process, ask, run, tool, udp_socket
 from udpservices import DatagramService
 from udpservices.endpoints import parse, systemd
