@@ -50,6 +50,11 @@ class DatagramServiceMaker:
         except ValueError as error:
             raise SystemExit(f"{self.tapname}: protocol {self.protocol}: {error}") from error
 
+    def check(self, options: Any) -> None:
+        """Refuse options that have no effect on the command's protocol. Raises UsageError."""
+        if hasattr(options, "check_protocol"):  # a class of options need not be of ours
+            options.check_protocol(self._protocol())
+
     def makeService(self, options: Any, reactor: Any = None) -> IService:
         """A service whose sockets are bound already: before twistd forks, logs, or gives up its privileges.
 
@@ -72,6 +77,7 @@ class DatagramServiceMaker:
         label = getattr(options, "label", None) or self.tapname
         make = getattr(protocol, "makeService", None) or partial(listening_service, protocol)
         try:
+            self.check(options)
             service: Any = make(label, options, DatagramReactor(reactor))
             service.bind()
         except (OSError, ValueError, UsageError) as error:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.attacks.sides import TWISTD
+from tests.endpoints.test_activation import Activated
 from tests.machine import as_ordinary_user, free_port
 from tests.support import Process, ask, run, serving, udp_socket
-from tests.test_activation import Activated
 
 # Each way that there is, of every address by which the port could be had; what worked, and what then arrived.
 THIEF = """

@@ -20,8 +20,8 @@ from tests.fuzz import Target
 from udpservices import units
 from udpservices.endpoints import EndpointError
 from udpservices.endpoints import parse as parse_endpoint
-from udpservices.endpoints.activation import ActivationError, parse_environment
 from udpservices.endpoints.stream import stream_description
+from udpservices.endpoints.systemd import ActivationError, parse_environment
 from udpservices.maker import DatagramServiceMaker
 from udpservices.net import addresses
 from udpservices.policy.access import parse_network

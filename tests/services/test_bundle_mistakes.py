@@ -37,6 +37,13 @@ class TestCheck:
                 "udpservices: services.toml: [udpecho] port = 99999: must be a port number from 0 to 65535"
             )
 
+    def test_what_has_no_effect_on_its_protocol(self, write: Write) -> None:
+        """No protocol is made to find that out, and no socket opened."""
+        path = write("[udpecho]\nburst = 5\n[udpdiscard]\nburst = 5\n")
+        with pytest.raises(UsageError) as error:
+            parsed("udpservices", "--check", "--config", str(path))
+        assert str(error.value) == f"{path}: [udpdiscard]: --burst has no effect without --rate: there is no limit then"
+
     def test_wrong_under_twist(self, write: Write) -> None:
         """The same line and the same status."""
         path = write("[udpecho]\nprt = 1\n")
@@ -123,6 +130,12 @@ class TestMistakes:
             ("[udpserve]\nport = 9\n", "[udpserve]: --protocol package.module.Class is missing"),
             ("[greet]\ncommand = 'udphello'\n", "[greet]: --target is missing"),
             ("[udpecho]\nport = 9\nlisten = '9'\n", "[udpecho]: --port and --listen are two spellings of one thing"),
+            # Of the table and its command's protocol
+            ("[udpdiscard]\nburst = 5\n", "[udpdiscard]: --burst has no effect without --rate: there is no limit then"),
+            (
+                '[x]\ncommand = "udpserve"\nprotocol = "udpservices.services.discard.Discard"\nrate-dry-run = true\n',
+                "[x]: --rate-dry-run has no effect without --rate",
+            ),
             # When the sockets are opened
             ("[a]\ncommand = 'udpecho'\nlisten = '192.0.2.77:0'\n", "[a]: cannot listen on 192.0.2.77:0/udp: "),
             ("[a]\ncommand = 'udpecho'\nlisten = 'fd:0'\n", "[a]: fd:0: descriptor 0 is no socket"),

@@ -12,7 +12,7 @@ from twisted.python.usage import UsageError
 from tests.services.commands import refusal
 from tests.support import logged, text
 from udpservices.endpoints import UDPEndpoint
-from udpservices.runtime.member import MAX_PEERS, SILENT_PINGS, Pinger
+from udpservices.runtime.pinger import MAX_PEERS, SILENT_PINGS, Pinger
 from udpservices.services.multicast import PING, PONG, MulticastPingPong
 from udpservices.testing import MemoryDatagramReactor, connect
 from udpservices.transport.port import DatagramPort

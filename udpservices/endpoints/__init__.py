@@ -1,12 +1,8 @@
 """From a text such as ``127.0.0.1:9999`` or ``systemd:name=echo`` to bound sockets."""
 
-from udpservices.endpoints.udp import (
-    DescriptorEndpoint,
-    Endpoint,
-    EndpointError,
-    SystemdEndpoint,
-    UDPEndpoint,
-    parse,
-)
+from udpservices.endpoints.base import Endpoint, EndpointError
+from udpservices.endpoints.parsing import parse
+from udpservices.endpoints.systemd import DescriptorEndpoint, SystemdEndpoint
+from udpservices.endpoints.udp import UDPEndpoint
 
 __all__ = ["DescriptorEndpoint", "Endpoint", "EndpointError", "SystemdEndpoint", "UDPEndpoint", "parse"]

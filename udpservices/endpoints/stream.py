@@ -1,8 +1,9 @@
-"""What a user writes for a stream listener, as Twisted reads it. Apart from `streams`: options need no listener."""
+"""What a user writes for a stream listener, as Twisted reads it."""
 
-from udpservices.endpoints import EndpointError, UDPEndpoint
-from udpservices.endpoints import parse as parse_endpoint
+from udpservices.endpoints.base import EndpointError
 from udpservices.endpoints.grammar import escape
+from udpservices.endpoints.parsing import parse
+from udpservices.endpoints.udp import UDPEndpoint
 
 
 def stream_description(text: str) -> str:
@@ -14,7 +15,7 @@ def stream_description(text: str) -> str:
     if colon and kind.isidentifier() and kind not in ("udp", "fd"):
         return text
     try:
-        endpoint = None if kind == "udp" else parse_endpoint(text)
+        endpoint = None if kind == "udp" else parse(text)
     except EndpointError:
         endpoint = None
     if not isinstance(endpoint, UDPEndpoint):

@@ -14,9 +14,13 @@ names the option and its value.
 
 from udpservices.options.base import Row, ServiceOptions, coerced, repeated
 from udpservices.options.guard import AccessOptions, LoopGuardOptions
+from udpservices.options.impairment import ImpairmentOptions
 from udpservices.options.limits import RateOptions
-from udpservices.options.listen import ImpairmentOptions, ListenOptions, RunOptions, SocketOptions, StreamOptions
-from udpservices.options.responder import DatagramOptions, MemberOptions
+from udpservices.options.listen import ListenOptions, SocketOptions
+from udpservices.options.member import MemberOptions
+from udpservices.options.responder import DatagramOptions
+from udpservices.options.run import RunOptions
+from udpservices.options.stream import StreamOptions
 
 __all__ = [
     "AccessOptions",

@@ -85,6 +85,12 @@ class ServiceOptions(usage.Options):
         if args:
             raise usage.UsageError(f"{args[0]!r} is not expected: give options, such as --port 9999")
 
+    def check_protocol(self, protocol: type) -> None:
+        """Refuse options that have no effect on this class of protocols. Raises UsageError.
+
+        The options of a command do not know its protocol before it is looked up, so this is no part of `postOptions`.
+        """
+
     def opt_version(self) -> None:
         """Display the versions of udpservices and Twisted and exit."""
         print(f"udpservices {udpservices.__version__}, Twisted {twisted.__version__}")

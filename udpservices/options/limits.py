@@ -66,6 +66,14 @@ class RateOptions(ServiceOptions):
         if self["rate"] == 0 and self.shapes_limit:
             raise usage.UsageError(f"--{self.shapes_limit[0]} has no effect with --rate 0, which is no limit")
 
+    def check_protocol(self, protocol: type) -> None:
+        """Refuse what shapes a limit where the protocol's class has none. Raises UsageError."""
+        from udpservices.policy.limits import default_rate
+
+        super().check_protocol(protocol)
+        if self["rate"] is None and self.shapes_limit and not default_rate(protocol):
+            raise usage.UsageError(f"--{self.shapes_limit[0]} has no effect without --rate: there is no limit then")
+
     @property
     def shapes_limit(self) -> list[str]:
         """The options that were given and have no effect where there is no limit."""

@@ -6,9 +6,7 @@ from typing import Any, TypeVar
 
 from twisted.application.service import MultiService
 from twisted.internet.protocol import AbstractDatagramProtocol
-from twisted.python.usage import UsageError
 
-from udpservices.policy.limits import default_rate
 from udpservices.policy.log import log_datagrams
 from udpservices.runtime.datagram import DatagramService, MakeCompanion, MakePolicy
 from udpservices.runtime.stream import StreamService
@@ -75,19 +73,10 @@ def datagram_service(
 
 def _protocol_maker(protocol: Any, options: Any, reactor: Any) -> Callable[[], AbstractDatagramProtocol]:
     """What makes an instance of a protocol's class, once a socket."""
-    make: Callable[[], AbstractDatagramProtocol] = protocol
     if hasattr(protocol, "fromOptions"):
-        make = partial(protocol.fromOptions, options, reactor)
-    if options["rate"] is not None or not options.shapes_limit:
-        return make
-
-    def make_limited() -> AbstractDatagramProtocol:
-        made = make()
-        if not default_rate(made):
-            raise UsageError(f"--{options.shapes_limit[0]} has no effect without --rate: there is no limit then")
-        return made
-
-    return make_limited
+        return partial(protocol.fromOptions, options, reactor)
+    make: Callable[[], AbstractDatagramProtocol] = protocol
+    return make
 
 
 def _remarks(options: Any) -> list[str]:

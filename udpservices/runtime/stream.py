@@ -8,10 +8,11 @@ from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IDelayedCall, IListeningPort
+from twisted.internet.interfaces import IDelayedCall, IListeningPort, IReadDescriptor
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from udpservices.endpoints import EndpointError
 from udpservices.endpoints.stream import stream_description
@@ -60,6 +61,58 @@ class StreamFactory(Factory):
         return protocol
 
 
+@implementer(IReadDescriptor)
+class _Doorkeeper:
+    """Reads in the place of a listening port, and has it accept while the process has a descriptor to spare.
+
+    Twisted's own would try, fail and log that in each turn of the reactor. Clients wait in the kernel's queue instead.
+    """
+
+    def __init__(self, port: Any, reactor: Any, tell: Callable[[], None]) -> None:
+        """`tell` is called each time that nobody can be let in."""
+        self._port = port
+        self._reactor = reactor
+        self._tell = tell
+        self._pause: IDelayedCall | None = None
+
+    def start(self) -> None:
+        """Take the port's place with the reactor."""
+        self._port.stopReading()
+        self._reactor.addReader(self)
+
+    def stop(self) -> None:
+        """Let nobody in any more."""
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+        self._reactor.removeReader(self)
+
+    def fileno(self) -> int:
+        """The port's descriptor."""
+        return cast("int", self._port.fileno())
+
+    def logPrefix(self) -> str:
+        """The port's, for what it logs."""
+        return cast("str", self._port.logPrefix())
+
+    def doRead(self) -> Any:
+        """Somebody connects."""
+        if has_descriptor_to_spare():
+            return self._port.doRead()
+        self._reactor.removeReader(self)
+        self._pause = self._reactor.callLater(ACCEPT_AGAIN, self._look_again)
+        self._tell()
+        return None
+
+    def _look_again(self) -> None:
+        self._pause = None
+        self._reactor.addReader(self)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor ends, and the port with it."""
+        self._port.connectionLost(reason)
+
+
 class StreamService(Service):
     """Serves a stream protocol where a description says; bound before twistd forks, as UDP services are."""
 
@@ -84,7 +137,7 @@ class StreamService(Service):
         self._factory = StreamFactory(make_protocol, access or AccessList())
         self._reactor = reactor
         self._port: IListeningPort | None = None
-        self._pause: IDelayedCall | None = None
+        self._doorkeeper: _Doorkeeper | None = None
         self._seldom = Seldom()
 
     def bind(self) -> None:
@@ -104,23 +157,13 @@ class StreamService(Service):
             raise self._refused(outcome[0].value) from outcome[0].value
         self._port = outcome[0]
         self._factory.refusals = Refusals(_where(self._port.getHost()), self.counters, self._reactor)
-        if hasattr(self._port, "doRead"):
-            self._accept_with_care(self._port)
+        if IReadDescriptor.providedBy(self._port):
+            self._doorkeeper = _Doorkeeper(self._port, self._reactor, self._tell_that_it_is_full)
+            self._doorkeeper.start()
 
-    def _accept_with_care(self, port: Any) -> None:
-        """Have a port wait for a descriptor; Twisted's own would try, fail and log that in each turn of the reactor."""
-        accept = port.doRead
-
-        def accept_or_wait() -> None:
-            if has_descriptor_to_spare():
-                accept()
-                return
-            port.stopReading()
-            self._pause = self._reactor.callLater(ACCEPT_AGAIN, port.startReading)
-            if self._seldom.more("accept", self._reactor.seconds()) is not None:
-                self._log.warn("{label} accepts no connection now: too many open files", label=self._label)
-
-        port.doRead = accept_or_wait
+    def _tell_that_it_is_full(self) -> None:
+        if self._seldom.more("accept", self._reactor.seconds()) is not None:
+            self._log.warn("{label} accepts no connection now: too many open files", label=self._label)
 
     def _refused(self, why: object) -> EndpointError:
         return EndpointError(f"--tcp {self._description}: {' '.join(str(why).split())}")
@@ -140,8 +183,9 @@ class StreamService(Service):
     def stopService(self) -> "Deferred[None]":
         """Stop listening; connections end on their own."""
         super().stopService()
-        if self._pause is not None and self._pause.active():
-            self._pause.cancel()
+        doorkeeper, self._doorkeeper = self._doorkeeper, None
+        if doorkeeper is not None:
+            doorkeeper.stop()
         port, self._port = self._port, None
         if self._factory.refusals is not None:
             self._factory.refusals.settle()

@@ -10,6 +10,7 @@ from twisted.internet.error import CannotListenError
 from twisted.plugin import getPlugins
 from twisted.python.usage import Options, UsageError
 
+from udpservices.maker import DatagramServiceMaker
 from udpservices.options import Row, ServiceOptions
 from udpservices.runtime.compose import Services
 from udpservices.units import nearest, one_line
@@ -69,8 +70,6 @@ class Bundle:
 
 def _make(where: str, table: Table, reactor: Any) -> Any:
     """A service; makers of other packages take no reactor, and fail in their own ways."""
-    from udpservices.maker import DatagramServiceMaker
-
     try:
         if isinstance(table.maker, DatagramServiceMaker):
             return table.maker.makeService(table.options, reactor)
@@ -128,7 +127,13 @@ def _table(path: Path, name: str, content: Any, makers: dict[str, Any]) -> Table
     except (SystemExit, ImportError) as error:  # a package's class that is gone, or needs what is not installed
         why = _one_line(error).removeprefix(f"{command}: ")
         raise ValueError(f"{where}: the command {command} cannot be loaded: {why}") from error
-    return Table(name, makers[command], _parsed(where, name, options, content))
+    table = Table(name, makers[command], _parsed(where, name, options, content))
+    if isinstance(table.maker, DatagramServiceMaker):
+        try:
+            table.maker.check(table.options)
+        except UsageError as error:
+            raise ValueError(f"{where}: {error}") from error
+    return table
 
 
 def _parsed(where: str, name: str, options: Any, content: dict[str, Any]) -> Options:

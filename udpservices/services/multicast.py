@@ -9,7 +9,8 @@ from twisted.python.usage import UsageError
 from udpservices.net.addresses import is_multicast, parse_host
 from udpservices.options import MemberOptions, Row, repeated
 from udpservices.runtime.compose import datagram_service
-from udpservices.runtime.member import Memberships, Pinger, SharedDatagramService
+from udpservices.runtime.member import Memberships, SharedDatagramService
+from udpservices.runtime.pinger import Pinger
 from udpservices.transport.port import DatagramPort
 from udpservices.units import positive_duration, ttl
 

@@ -41,6 +41,10 @@ class Serve(DatagramProtocol):
             if self["protocol"] is None:
                 raise UsageError("--protocol package.module.Class is missing")
 
+        def check_protocol(self, protocol: type) -> None:
+            """The protocol is the one that the user names."""
+            super().check_protocol(self["protocol"])
+
     @classmethod
     def fromOptions(cls, options: Any, reactor: Any) -> AbstractDatagramProtocol:
         """An instance of the class that was named. Its own options, where it has some, stand at their defaults."""

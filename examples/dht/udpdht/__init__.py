@@ -19,8 +19,7 @@ from udpdht import krpc
 from udpdht.krpc import Addr
 from udpdht.table import Table
 from udpservices import DatagramOptions
-from udpservices.net.addresses import endpoint_text, is_literal, split_target
-from udpservices.net.resolve import resolve
+from udpservices.net import endpoint_text, is_literal, resolve_host, split_target
 from udpservices.options import Row, repeated
 
 #: Seconds that an answer may take.
@@ -186,7 +185,7 @@ class Node(DatagramProtocol):
 
     async def _begin(self) -> None:
         for host, port in self._bootstrap:
-            found = [str(ipaddress.ip_address(host))] if is_literal(host) else await resolve(self._reactor, host)
+            found = [str(ipaddress.ip_address(host))] if is_literal(host) else await resolve_host(self._reactor, host)
             for address in found:
                 if (":" in address) == self._ipv6 and self._upkeep.running:
                     self._meet((address, port))

@@ -1,43 +1,16 @@
-"""What people write, read: endpoints, sizes, port numbers, and what systemd put into the environment."""
+"""Endpoints as people write them."""
 
 import re
-from collections.abc import Callable
-from typing import TypeVar
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.texts import TEXTS, is_one_line, names, read_or_refused, thorough
 from udpservices.endpoints import DescriptorEndpoint, EndpointError, SystemdEndpoint, UDPEndpoint, parse
-from udpservices.endpoints.activation import ActivationError, Inherited, parse_environment
 from udpservices.endpoints.grammar import escape
-from udpservices.units import one_line, port_number, size
-
-#: As many examples as a second or two allow; no deadline, because a machine may be busy.
-thorough = settings(max_examples=300, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
-
-#: Every character that Python knows, lone surrogates (undecodable bytes of a command line) and NUL among them.
-ANYTHING = st.text(st.characters(exclude_categories=()))
-
-#: What texts that nearly mean something are made of.
-PIECES = [
-    *("udp", "fd", "systemd", "UDP", "interface", "rcvbuf", "device", "name", "index"),
-    *(":", "=", "\\", "[", "]", "%", ",", "/", " "),
-    *("::1", r"\:\:1", "fe80::1", "127.0.0.1", "localhost", "lo", "4M", "0", "3", "9999", "99999", "-1"),
-    *("\0", "\n", "\r", "\u2028", "\x1b", "\u0663", "\u00b2", "\ud800", "\udcff", "é"),
-]
-
-TEXTS = st.one_of(ANYTHING, st.lists(st.one_of(st.sampled_from(PIECES), ANYTHING)).map("".join))
 
 PORTS = st.integers(0, 65535)
-
-
-def names(longest: int) -> st.SearchStrategy[str]:
-    """Names of interfaces and of systemd's sockets, with all that the grammar uses for itself."""
-    characters = st.one_of(st.sampled_from(r":=\%[]-.@, "), st.characters(categories=["L", "N", "P"], codec="ascii"))
-    return st.text(characters, min_size=1, max_size=longest)
-
-
 IPV4 = st.ip_addresses(v=4).map(str)
 IPV6 = st.ip_addresses(v=6).map(str)
 SCOPED = st.builds("{}%{}".format, IPV6, names(15).filter(lambda name: "%" not in name))
@@ -68,24 +41,6 @@ CANONICAL = st.one_of(
     st.builds("systemd:index={}".format, st.integers(0, 999_999_999)),
     st.builds("systemd:name={}".format, names(255).map(escape)),
 )
-
-
-Value = TypeVar("Value")
-
-
-def is_one_line(message: str) -> bool:
-    """Whether a terminal shows a message in a line and does nothing else."""
-    return bool(message) and message.isprintable()
-
-
-def read_or_refused(read: Callable[[], Value], refusal: type[ValueError]) -> Value | None:
-    """What was read, or None after an error of this type, and no other, whose text is one line."""
-    try:
-        return read()
-    except refusal as error:
-        if not is_one_line(str(error)):
-            pytest.fail(f"no line of text: {str(error)!r}")
-        return None
 
 
 class TestEndpoints:
@@ -223,118 +178,3 @@ class TestEndpoints:
         with pytest.raises(EndpointError, match=re.escape(named)) as refusal:
             parse(text)
         assert is_one_line(str(refusal.value))
-
-
-class TestUnits:
-    """Sizes and port numbers."""
-
-    @pytest.mark.parametrize(("text", "value"), [("65536", 65536), ("64k", 65536), ("4M", 4 << 20), ("1g", 1 << 30)])
-    def test_sizes(self, text: str, value: int) -> None:
-        """In bytes, or in powers of 1024, in capitals or not."""
-        assert size(text) == value
-
-    @thorough
-    @given(st.integers(1, 10**15 - 1), st.sampled_from(["", "k", "K", "m", "M", "g", "G"]))
-    def test_size_is_its_number_in_its_unit(self, number: int, unit: str) -> None:
-        assert size(f"{number}{unit}") == number * 1024 ** " kmg".index(unit.lower() or " ")
-
-    @thorough
-    @given(st.integers(0, 65535))
-    def test_port_numbers(self, number: int) -> None:
-        assert port_number(str(number)) == number
-
-    @pytest.mark.parametrize("text", ["", "0", "k", "-1", "1.5M", "4MB", "4 M", " 4", "1_000", "\u0664", "9" * 16])
-    def test_no_sizes(self, text: str) -> None:
-        """No unit of somebody else's, no digits of another script, nothing that takes no byte or all memory."""
-        with pytest.raises(ValueError, match=r"^must be a size in bytes, such as 65536, 64k or 4M$"):
-            size(text)
-
-    @pytest.mark.parametrize("text", ["", "-1", "+1", "65536", "000000", "http", " 9", "9\n", "1_0", "\u0669", "0x7"])
-    def test_no_port_numbers(self, text: str) -> None:
-        with pytest.raises(ValueError, match=r"^must be a port number from 0 to 65535$"):
-            port_number(text)
-
-    @thorough
-    @given(TEXTS, st.sampled_from([size, port_number]))
-    def test_any_text_is_a_number_or_one_line(self, text: str, unit: Callable[[str], int]) -> None:
-        """What is taken is what `int` makes of its digits; the rest is a ValueError of one line."""
-        value = read_or_refused(lambda: unit(text), ValueError)
-        if value is not None:
-            assert text.isascii()
-            assert value >= int(text.rstrip("kKmMgG"))
-
-    @thorough
-    @given(TEXTS)
-    def test_one_line_shows_what_can_be_shown(self, text: str) -> None:
-        """A user's text in an error stays as it is, as far as a terminal can show it."""
-        assert one_line(text).isprintable()
-        assert not text.isprintable() or one_line(text) == text
-
-    def test_one_line_escapes(self) -> None:
-        assert one_line("é\n\u2028\udcff\x1b") == r"é\n\u2028\udcff\x1b"
-
-
-class TestActivation:
-    """``LISTEN_PID``, ``LISTEN_FDS`` and ``LISTEN_FDNAMES``, sd_listen_fds(3)."""
-
-    @pytest.mark.parametrize(
-        ("count", "given_names", "named"),
-        [
-            ("1", "echo", ["echo"]),
-            ("2", "echo:echo", ["echo", "echo"]),
-            ("2", None, ["unknown", "unknown"]),
-            ("2", "", ["unknown", "unknown"]),
-            ("2", ":b", ["unknown", "b"]),
-            ("2", "a:", ["a", "unknown"]),
-            ("3", "a", ["a", "unknown", "unknown"]),
-            ("1", "a:b:c", ["a"]),
-            ("0", "", []),
-        ],
-    )
-    def test_names(self, count: str, given_names: str | None, named: list[str]) -> None:
-        """The first descriptor is 3; one without a name is called as systemd calls it, ``unknown``."""
-        environ = {"LISTEN_PID": "7", "LISTEN_FDS": count}
-        if given_names is not None:
-            environ["LISTEN_FDNAMES"] = given_names
-        assert parse_environment(environ, 7) == tuple(Inherited(3 + index, name) for index, name in enumerate(named))
-
-    @pytest.mark.parametrize("environ", [{}, {"LISTEN_FDS": ""}, {"LISTEN_PID": "7", "LISTEN_FDNAMES": "echo"}])
-    def test_nothing_handed_over(self, environ: dict[str, str]) -> None:
-        with pytest.raises(ActivationError, match=r"^no socket was handed over \(LISTEN_FDS is not set\)$"):
-            parse_environment(environ, 7)
-
-    @pytest.mark.parametrize(
-        ("environ", "named"),
-        [
-            ({}, r"handed to process \(none\), and this is process 7"),
-            ({"LISTEN_PID": "6"}, "handed to process 6, and this is process 7"),
-            ({"LISTEN_PID": "6\n6"}, r"handed to process 6\\n6, and"),
-        ],
-    )
-    def test_handed_to_somebody_else(self, environ: dict[str, str], named: str) -> None:
-        """A shell between systemd and twistd keeps the environment, but the descriptors were not meant for it."""
-        with pytest.raises(ActivationError, match=named):
-            parse_environment({"LISTEN_FDS": "1", **environ}, 7)
-
-    @pytest.mark.parametrize("count", ["one", "-1", " 1", "1.0", "\u0661", "4294967296", "9" * 30, "9" * 5000])
-    def test_no_number_of_descriptors(self, count: str) -> None:
-        """An absurd number is refused before anything is made of it."""
-        with pytest.raises(ActivationError, match=f"^LISTEN_FDS is '{count}', not a number of descriptors$"):
-            parse_environment({"LISTEN_PID": "7", "LISTEN_FDS": count}, 7)
-
-    @thorough
-    @given(
-        st.fixed_dictionaries(
-            {"LISTEN_PID": st.one_of(st.just("7"), TEXTS)},
-            optional={
-                "LISTEN_FDS": st.one_of(st.integers(-1, 10**12).map(str), TEXTS),
-                "LISTEN_FDNAMES": st.one_of(st.lists(names(20)).map(":".join), TEXTS),
-            },
-        )
-    )
-    def test_any_environment_is_descriptors_or_one_line(self, environ: dict[str, str]) -> None:
-        """An environment can be anybody's."""
-        inherited = read_or_refused(lambda: parse_environment(environ, 7), ActivationError)
-        if inherited is not None:
-            assert [one.descriptor for one in inherited] == list(range(3, 3 + int(environ["LISTEN_FDS"])))
-            assert all(one.name for one in inherited)

@@ -1,72 +1,25 @@
-"""Endpoints become sockets: the kernel says what they are."""
+"""Addresses and port numbers become sockets: the kernel says what they are."""
 
-import contextlib
 import errno
-import os
-import re
 import socket
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from socket import AF_INET, AF_INET6, AF_UNIX, SO_RCVBUF, SO_REUSEADDR, SO_REUSEPORT, SOCK_DGRAM, SOL_SOCKET
+from socket import AF_INET, AF_INET6, SO_REUSEADDR, SO_REUSEPORT, SOL_SOCKET
 from typing import Any
 
 import pytest
 
+from tests.endpoints.opening import buffer_of, exchange, families, flag, opened, refusal, written
 from tests.machine import as_ordinary_user, free_port, leaking_nothing
 from tests.network.hosts import Network
 from tests.support import logged, missing, run, text, udp_socket
-from udpservices.endpoints import Endpoint, EndpointError, UDPEndpoint, parse
+from udpservices.endpoints import EndpointError, UDPEndpoint, parse
 from udpservices.endpoints import udp as endpoints
 from udpservices.net.addresses import Host
 from udpservices.net.sockets import bound_socket
 
 #: Addresses that are for documentation (RFC 5737, RFC 3849), so that no host has them.
 NOBODYS = ("203.0.113.1", "2001:db8::1")
-
-families = pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-
-
-@contextlib.contextmanager
-def opened(endpoint: str | Endpoint, **options: Any) -> Iterator[list[socket.socket]]:
-    """The sockets of an endpoint, closed in the end; nothing else stays open."""
-    with leaking_nothing(), ExitStack() as stack:
-        found = (parse(endpoint) if isinstance(endpoint, str) else endpoint).open(**options)
-        yield [stack.enter_context(sock) for sock in found]
-
-
-def refusal(endpoint: str | Endpoint, **options: Any) -> str:
-    """The one line that says why an endpoint cannot be opened; nothing stays open after it."""
-    with leaking_nothing(), pytest.raises(EndpointError) as error:
-        (parse(endpoint) if isinstance(endpoint, str) else endpoint).open(**options)
-    line = str(error.value)
-    assert line.isprintable()
-    return line
-
-
-def flag(sock: socket.socket, option: int) -> int:
-    return sock.getsockopt(SOL_SOCKET, option)
-
-
-def buffer_of(sock: socket.socket) -> int:
-    """The receive buffer as it was asked for: Linux reports the double (socket(7), SO_RCVBUF)."""
-    return flag(sock, SO_RCVBUF) // 2
-
-
-def written(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
-def exchange(server: socket.socket, host: str) -> None:
-    """A datagram there and one back."""
-    with udp_socket(host) as client:
-        client.sendto(b"there", (host, server.getsockname()[1]))
-        server.settimeout(5)
-        datagram, peer = server.recvfrom(100)
-        server.sendto(datagram + b" and back", peer)
-        assert client.recv(100) == b"there and back"
 
 
 class TestAddresses:
@@ -296,98 +249,6 @@ class TestRefusals:
             for where in ("127.0.0.1:7", "[::1]:7"):
                 ended = host.run(*as_ordinary_user(sys.executable, "-c", bind, where))
                 assert ended.stderr.splitlines()[-1] == (
-                    f"udpservices.endpoints.udp.EndpointError: cannot listen on {where}/udp: permission denied"
+                    f"udpservices.endpoints.base.EndpointError: cannot listen on {where}/udp: permission denied"
                     " (port 7 needs root or CAP_NET_BIND_SERVICE)"
                 )
-
-
-class TestDescriptors:
-    """``fd:``, sockets that somebody else bound."""
-
-    @families
-    def test_duplicate_is_taken(self, host: str) -> None:
-        """The original stays open, so that a service can stop and start again, and so that others may use it."""
-        with udp_socket(host) as original:
-            with opened(f"fd:{original.fileno()}") as (sock,):
-                assert sock.fileno() != original.fileno()
-                assert sock.family == original.family
-                assert sock.getsockname() == original.getsockname()
-                assert not sock.get_inheritable()
-                exchange(sock, host)
-            exchange(original, host)
-
-    def test_connected(self) -> None:
-        """It stays so."""
-        with udp_socket() as original, udp_socket() as peer:
-            original.connect(peer.getsockname())
-            with opened(f"fd:{original.fileno()}") as (sock,):
-                assert sock.getpeername() == peer.getsockname()
-
-    def test_blocking_is_cured(self) -> None:
-        """systemd hands over blocking sockets, and one of those makes a reactor stand still."""
-        with udp_socket() as original:
-            os.set_blocking(original.fileno(), True)
-            with opened(f"fd:{original.fileno()}") as (sock,):
-                assert not os.get_blocking(sock.fileno())
-
-    def test_theft_is_cured(self) -> None:
-        """systemd sets SO_REUSEADDR, and another user's process could receive instead."""
-        with socket.socket(AF_INET, SOCK_DGRAM) as original, socket.socket(AF_INET, SOCK_DGRAM) as thief:
-            for sock in (original, thief):
-                sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
-            original.bind(("127.0.0.1", 0))
-            with opened(f"fd:{original.fileno()}") as (sock,):
-                assert flag(sock, SO_REUSEADDR) == 0
-                with pytest.raises(OSError, match="in use"):
-                    thief.bind(original.getsockname())
-
-    def test_receive_buffer(self) -> None:
-        with udp_socket() as original, opened(f"fd:{original.fileno()}", receive_buffer=65536) as (sock,):
-            assert buffer_of(sock) == 65536
-
-    def test_cannot_be_shared_any_more(self) -> None:
-        with udp_socket() as original:
-            assert refusal(f"fd:{original.fileno()}", reuse_port=True) == (
-                f"fd:{original.fileno()}: a socket is shared before it is bound, so whoever opened it must share it"
-            )
-
-    @pytest.mark.parametrize(
-        ("open_one", "why"),
-        [
-            (lambda: socket.create_server(("127.0.0.1", 0)), "a SOCK_STREAM socket, not a datagram one"),
-            (lambda: socket.socket(AF_INET, SOCK_DGRAM), "a UDP socket that is not bound to a port"),
-            (lambda: socket.socket(AF_INET6, SOCK_DGRAM), "a UDP socket that is not bound to a port"),
-            (lambda: socket.socket(AF_UNIX, SOCK_DGRAM), "an AF_UNIX socket, neither IPv4 nor IPv6"),
-            (lambda: socket.socket(AF_UNIX), "an AF_UNIX socket, neither IPv4 nor IPv6"),
-        ],
-        ids=["stream", "unbound", "unbound-6", "unix", "unix-stream"],
-    )
-    def test_other_sockets(self, open_one: Callable[[], socket.socket], why: str) -> None:
-        with open_one() as original:
-            number = original.fileno()
-            assert refusal(f"fd:{number}") == f"fd:{number}: descriptor {number} is {why}"
-
-    def test_what_is_no_socket(self) -> None:
-        with tempfile.TemporaryFile() as original:
-            number = original.fileno()
-            assert refusal(f"fd:{number}") == f"fd:{number}: descriptor {number} is no socket"
-
-    def test_what_is_not_open(self) -> None:
-        with tempfile.TemporaryFile() as original:
-            number = original.fileno()
-        assert refusal(f"fd:{number}") == f"fd:{number}: descriptor {number} is not open"
-        assert refusal("fd:999999999") == "fd:999999999: descriptor 999999999 is not open"
-
-    def test_what_is_not_udp(self) -> None:
-        """A ping socket (icmp(7)) is a datagram socket of AF_INET as well; a raw one is none."""
-        with Network(1) as (host,), ExitStack() as sockets:
-            host.sysctl("ipv4.ping_group_range", "0 0")
-            with host.entered():
-                ping = sockets.enter_context(socket.socket(AF_INET, SOCK_DGRAM, socket.IPPROTO_ICMP))
-                raw = sockets.enter_context(socket.socket(AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP))
-            assert re.fullmatch(
-                r"fd:(\d+): descriptor \1 is a datagram socket of protocol 1, not UDP", refusal(f"fd:{ping.fileno()}")
-            )
-            assert re.fullmatch(
-                r"fd:(\d+): descriptor \1 is a SOCK_RAW socket, not a datagram one", refusal(f"fd:{raw.fileno()}")
-            )

@@ -17,10 +17,10 @@ from twisted.internet import reactor
 import twisted
 from tests.machine import free_port, leaking_nothing
 from tests.runners import FOREGROUND, LISTENING, Daemon, environment
+from tests.runtime.running import answer, on_reactor, running
 from tests.support import Process, ask, run, tool, udp_socket
-from tests.test_service import answer, on_reactor, running
 from udpservices import DatagramService
-from udpservices.endpoints import activation, parse
+from udpservices.endpoints import parse, systemd
 from udpservices.services.echo import Echo
 
 RUNNERS = ("twistd -n", "twistd", "twist")
@@ -241,9 +241,9 @@ async def test_stops_and_starts_again(monkeypatch: pytest.MonkeyPatch) -> None:
             "LISTEN_FDS": str(len(names)),
             "LISTEN_FDNAMES": ":".join(names),
         }
-        monkeypatch.setattr(activation, "_FIRST", first)
-        monkeypatch.setattr(activation, "_initial_environment", lambda: forged)
-        activation.inherited_descriptors.cache_clear()
+        monkeypatch.setattr(systemd, "_FIRST", first)
+        monkeypatch.setattr(systemd, "_initial_environment", lambda: forged)
+        systemd.inherited_descriptors.cache_clear()
         service = DatagramService("echo", [parse("systemd:name=echo")], Echo, reactor)
         try:
             with leaking_nothing():
@@ -253,4 +253,4 @@ async def test_stops_and_starts_again(monkeypatch: pytest.MonkeyPatch) -> None:
                         assert number == one.getsockname()[1]
                         assert await answer("127.0.0.1", number) == b"hello"
         finally:
-            activation.inherited_descriptors.cache_clear()
+            systemd.inherited_descriptors.cache_clear()

@@ -1,0 +1,144 @@
+"""Pings to groups, and who answers."""
+
+import socket
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.protocol import DatagramProtocol
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from udpservices.net.addresses import endpoint_text, parse_host
+from udpservices.net.interfaces import find_interface
+from udpservices.runtime.remainder import Remainder
+from udpservices.transport.port import DatagramPort
+
+#: Peers whose answers to a ping are logged. While so many answer, others are only counted.
+MAX_PEERS = 64
+
+#: Who was silent for more pings than these makes place for another.
+SILENT_PINGS = 3
+
+
+class Pinger:
+    """Sends a datagram to groups, again and again, and logs who answers and how fast.
+
+    From a port number of its own: answers to one that is shared would reach any of those who share it. Anybody may send
+    to it: the log has one answer of each peer to a ping, of a bounded number of peers, and once a minute a count of the
+    others.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        label: str,
+        reactor: Any,
+        member: DatagramPort,
+        ping: bytes,
+        pong: bytes,
+        groups: Sequence[str],
+        interfaces: Sequence[str],
+        interval: float,
+        prepare: Callable[[DatagramPort], None],
+    ) -> None:
+        """Those groups that are of the member port's family, at its number; `interval` is in seconds.
+
+        An answer is `pong`, as it is or with a line end. `prepare` is called with the port that sends.
+        """
+        self._label = label
+        self._reactor = reactor
+        self._member = member
+        self._ping = ping
+        self._pong = pong
+        self._groups = [group for group in groups if parse_host(group).family == member.addressFamily]
+        self._interfaces = interfaces or [""]
+        self._interval = interval
+        self._prepare = prepare
+        self._port: DatagramPort | None = None
+        self._pinged = 0.0
+        self._pings = 0
+        #: To which of the pings a peer answered last; who answered last is last.
+        self._answers: OrderedDict[str, int] = OrderedDict()
+        self._more = Remainder(reactor, self._tell_more)
+        self._loop = LoopingCall(self._look)
+        self._loop.clock = reactor
+
+    def start(self) -> None:
+        """Open the port and ping."""
+        wildcard = "::" if self._member.addressFamily == socket.AF_INET6 else "0.0.0.0"
+        self._port = self._reactor.listenMulticast(0, _Answers(self._answered), interface=wildcard)
+        self._prepare(self._port)
+        self._loop.start(self._interval)
+
+    def stop(self) -> "Deferred[None]":
+        """Ping no more; fires when the port is closed."""
+        if self._loop.running:
+            self._loop.stop()
+        self._more.settle()
+        port, self._port = self._port, None
+        closed: Deferred[None] = succeed(None) if port is None else maybeDeferred(port.stopListening)
+        return closed
+
+    def _look(self) -> "Deferred[None]":
+        return Deferred.fromCoroutine(self._ping_all())
+
+    async def _ping_all(self) -> None:
+        self._pings += 1
+        number = self._member.getHost().port
+        for interface in self._interfaces:
+            port = self._port
+            if port is None:
+                return
+            try:
+                await port.setOutgoingInterface(find_interface(interface))
+            except OSError:  # it is not there now; the memberships tell
+                continue
+            self._pinged = self._reactor.seconds()
+            for group in self._groups:
+                port.write(self._ping, (group, number))
+
+    def _answered(self, datagram: bytes, addr: tuple[str, int]) -> None:
+        if datagram.rstrip(b"\r\n") != self._pong:
+            return
+        peer = endpoint_text(*addr)
+        if not self._is_first(peer):
+            self._more.add()
+            return
+        self._log.info(
+            "{label}: {answer!r} from {peer} after {late:.1f} ms",
+            label=self._label,
+            answer=self._pong,
+            peer=peer,
+            late=(self._reactor.seconds() - self._pinged) * 1000,
+        )
+
+    def _is_first(self, peer: str) -> bool:
+        """Whether this is the peer's first answer to this ping, and it is one of those whose answers are logged."""
+        answers = self._answers
+        last = answers.pop(peer, None)
+        if len(answers) >= MAX_PEERS:
+            if self._pings - next(iter(answers.values())) <= SILENT_PINGS:
+                return False
+            answers.popitem(last=False)
+        answers[peer] = self._pings
+        return last != self._pings
+
+    def _tell_more(self, count: int, seconds: float) -> None:
+        self._log.info(
+            "{label}: {count} more answers in the last {seconds:.0f} s", label=self._label, count=count, seconds=seconds
+        )
+
+
+class _Answers(DatagramProtocol):
+    """Passes on what comes back."""
+
+    noisy = False
+
+    def __init__(self, answered: Callable[[bytes, tuple[str, int]], None]) -> None:
+        self._answered = answered
+
+    def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+        self._answered(datagram, addr)
