@@ -26,9 +26,9 @@ from zope.interface import implementer
 
 from udpservices.net.addresses import BROADCAST, is_multicast, is_wildcard, parse_host, parse_target
 from udpservices.transport.counters import Counters
-from udpservices.transport.engine.ancillary import Ancillary
-from udpservices.transport.engine.peers import Peer, described, peer
 from udpservices.transport.delivery import MAX_DATAGRAM
+from udpservices.transport.engine.ancillary import Ancillary
+from udpservices.transport.engine.peers import Peer, described, peer_at
 from udpservices.transport.engine.plain import LONGEST
 
 
@@ -202,7 +202,7 @@ def sender(host: str = "192.0.2.1", port: int = 5000, **ancillary: Any) -> Peer:
 
     For protocols that ask for ancillary data: ``protocol.datagramReceived(b"hello", sender(hop_limit=64))``.
     """
-    return described(peer(parse_host(host).socket_address(port)), Ancillary(**ancillary))
+    return described(peer_at(parse_host(host).socket_address(port)), Ancillary(**ancillary))
 
 
 def connect(protocol: AbstractDatagramProtocol, host: str = "192.0.2.1", port: int = 9999) -> MemoryDatagramTransport:

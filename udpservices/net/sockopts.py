@@ -30,7 +30,6 @@ _REPORTS = (
 )
 
 
-
 def only_ipv6(sock: socket.socket) -> None:
     """Keep IPv4 out of an IPv6 socket (ipv6(7), IPV6_V6ONLY), so that both families can have a socket each.
 

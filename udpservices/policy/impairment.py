@@ -11,7 +11,9 @@ import attrs
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from udpservices.transport.batch import Batch
+from udpservices.transport.counters import Counters
 from udpservices.transport.engine.peers import Peer
+from udpservices.transport.policy import Policy
 from udpservices.transport.port import DatagramPort
 
 #: A datagram that is to be overtaken by the next one waits for it no longer than this, in seconds.
@@ -40,15 +42,23 @@ class Impairment:
 
     def policy(self, port: DatagramPort) -> "ImpairedPath":
         """A policy for one port."""
-        return ImpairedPath(self, port, port.reactor)
+        return ImpairedPath(self, port.deliver, port.counters, port.reactor)
 
 
-class ImpairedPath:
+class ImpairedPath(Policy):
     """What one port's datagrams go through."""
 
-    def __init__(self, impairment: Impairment, port: DatagramPort, clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        impairment: Impairment,
+        deliver: Callable[[list[tuple[bytes, Peer]]], None],
+        counters: Counters,
+        clock: IReactorTime,
+    ) -> None:
+        """`deliver` hands the protocol what was held back."""
         self._how = impairment
-        self._port = port
+        self._deliver = deliver
+        self._counters = counters
         self._clock = clock
         # Not for secrets: repeatable is what it must be.
         self._random = Random(impairment.seed)  # noqa: S311
@@ -59,7 +69,9 @@ class ImpairedPath:
         self._calls: dict[Callable[[], None], IDelayedCall] = {}
 
     def _later(self, seconds: float, do: Callable[[], None]) -> None:
-        self._calls[do] = self._clock.callLater(seconds, do)
+        """Do it after so many seconds, unless it is to be done already: a handler may turn the reactor."""
+        if do not in self._calls:
+            self._calls[do] = self._clock.callLater(seconds, do)
 
     def __call__(self, batch: Batch) -> None:
         """Decide each datagram's fate; what arrives late is delivered by the port, past this policy."""
@@ -75,7 +87,7 @@ class ImpairedPath:
         # Three draws for each, whatever comes of it, so that one fate does not shift the next.
         dropped, duplicated, reordered = (self._random.random() for _ in range(3))
         if dropped < self._how.drop:
-            self._port.counters.withheld += 1
+            self._counters.withheld += 1
             return []
         arriving = [datagram] * (2 if duplicated < self._how.duplicate else 1)
         if self._overtaken is not None:
@@ -94,25 +106,24 @@ class ImpairedPath:
         if held is not None and self._how.delay:
             self._put_off([held])
         elif held is not None:
-            self._port.deliver([held])
+            self._deliver([held])
 
     def _put_off(self, datagrams: list[tuple[bytes, Peer]]) -> None:
         held = []
         for datagram in datagrams:
             if self._held >= MAX_HELD_DATAGRAMS or self._held_bytes + len(datagram[0]) > MAX_HELD_BYTES:
-                self._port.counters.withheld += 1
+                self._counters.withheld += 1
                 continue
             self._held += 1
             self._held_bytes += len(datagram[0])
             held.append(datagram)
         if held:
-            if not self._late:
-                self._later(self._how.delay, self._deliver_late)
             self._late.append((self._clock.seconds() + self._how.delay, held))
+            self._later(self._how.delay, self._deliver_late)
 
     def close(self) -> None:
         """The port was stopped: what is held is lost, and counted."""
-        self._port.counters.withheld += self._held + (self._overtaken is not None)
+        self._counters.withheld += self._held + (self._overtaken is not None)
         self._late.clear()
         self._overtaken = None
         for call in self._calls.values():
@@ -123,10 +134,11 @@ class ImpairedPath:
         """Deliver what is due, and come back for the next: all are put off by the same time, so they are in order."""
         del self._calls[self._deliver_late]
         now = self._clock.seconds()
+        due: list[tuple[bytes, Peer]] = []
         while self._late and self._late[0][0] <= now:
-            _, datagrams = self._late.popleft()
-            self._held -= len(datagrams)
-            self._held_bytes -= sum(len(payload) for payload, _ in datagrams)
-            self._port.deliver(datagrams)
+            due += self._late.popleft()[1]
+        self._held -= len(due)
+        self._held_bytes -= sum(len(payload) for payload, _ in due)
         if self._late:
             self._later(self._late[0][0] - now, self._deliver_late)
+        self._deliver(due)

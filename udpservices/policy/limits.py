@@ -10,14 +10,16 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 import attrs
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import AbstractDatagramProtocol
 from twisted.logger import Logger
 
-from udpservices.policy.prefixes import PrefixHash, PrefixLengths, is_loopback, prefix_text
+from udpservices.policy.prefixes import PrefixHash, PrefixLengths, prefix_text
 from udpservices.transport.batch import Batch
-from udpservices.transport.engine.peers import pack
-from udpservices.transport.faults import LOG_INTERVAL
+from udpservices.transport.counters import Counters
+from udpservices.transport.engine.peers import Peer, is_loopback, pack
+from udpservices.transport.log_throttle import LogThrottle
+from udpservices.transport.policy import Policy
 from udpservices.transport.port import DatagramPort
 
 #: Datagrams a second for each source prefix of a reflector, unless its class or somebody says otherwise.
@@ -49,23 +51,23 @@ class RateLimit:
     def policy(self, port: DatagramPort) -> "RateLimiter | None":
         """A policy for one port, or none where it needs no limit."""
         if self.rate is not None:
-            return RateLimiter(self, port, self.rate) if self.rate else None
+            return RateLimiter(self, self.rate, port.counters, port.reactor, repr(port)) if self.rate else None
         rate = default_rate(port.protocol)
         on_loopback = is_loopback(pack(port.socket.getsockname()))
         if not rate or on_loopback:
             if on_loopback and self.is_shaped:
                 _log.warn("{port} has no limit on loopback without --rate, whatever else is said of one", port=port)
             return None
-        return RateLimiter(self, port, rate, spares_loopback=True)
+        return RateLimiter(self, rate, port.counters, port.reactor, repr(port), spares_loopback=True)
 
 
-def default_rate(protocol: AbstractDatagramProtocol) -> int:
+def default_rate(protocol: AbstractDatagramProtocol | type) -> int:
     """What a protocol's class says: its `default_rate`, or `DEFAULT_RATE` for a reflector; 0 is no limit."""
     rate: int = getattr(protocol, "default_rate", DEFAULT_RATE if getattr(protocol, "reflector", False) else 0)
     return rate
 
 
-class RateLimiter:
+class RateLimiter(Policy):
     """Limits what comes into one port.
 
     As long as the port as a whole receives no more than one prefix may, nobody can be over the limit, and no datagram
@@ -76,19 +78,25 @@ class RateLimiter:
 
     #: While the port receives little, no flow need be taken apart.
     takes_flows = True
+    judges_one = True
 
     def __init__(
         self,
         limit: RateLimit,
-        port: DatagramPort,
         rate: int,
+        counters: Counters,
+        clock: IReactorTime,
+        name: str = "port",
         *,
         spares_loopback: bool = False,
         random: Callable[[], float] | None = None,
     ) -> None:
-        """`rate` is in datagrams a second, above 0. `random` gives numbers from 0 to 1."""
-        self._port = port
+        """`rate` is in datagrams a second, above 0; `name` is what the log calls the port.
+
+        `random` gives numbers from 0 to 1.
+        """
         self._rate = rate
+        self._counters = counters
         self._burst = rate if limit.burst is None else limit.burst
         self._dry_run = limit.dry_run
         self._spares_loopback = spares_loopback
@@ -96,8 +104,8 @@ class RateLimiter:
         self._random = random or Random().random  # noqa: S311
         self._hash = PrefixHash(limit.prefixes, BUCKETS)
         self._first = self._second = array("d")
-        self._report = _Report(port, limit, rate)
-        self._seconds = port.reactor.seconds
+        self._report = _Report(name, limit, rate, clock)
+        self._seconds = clock.seconds
         self._read_at: float = self._seconds()
         self._tick = float(self._burst)  # so that buckets of zeros are full
         self._emptied = 0.0  # the port's own bucket
@@ -106,15 +114,44 @@ class RateLimiter:
         # Datagrams that may come before the clock is read again, and how many those were when it was read.
         self._unseen = self._granted = 0.0
 
+    def passes(self, payload: bytes, peer: Peer) -> bool:
+        """Whether one datagram is within the limit."""
+        if peer.is_loopback and self._spares_loopback:
+            return True
+        self._unseen -= 1
+        return self._unseen >= 0 or not self._over(1, lambda: (peer.name,))
+
     def __call__(self, batch: Batch) -> None:
         """Drop what is over the limit."""
+        spared = batch.from_loopback() if self._spares_loopback else 0
+        if spared == len(batch):
+            return
+        if spared:
+            self._judge_others(batch)
+            return
         self._unseen -= len(batch)
         if self._unseen < 0:
-            self._weigh(batch)
+            self._keep_all_but(batch, self._over(len(batch), lambda: batch.names))
 
-    def _weigh(self, batch: Batch) -> None:
-        """Charge the port's bucket, and look at the datagrams when it is low."""
-        count = len(batch)
+    def _judge_others(self, batch: Batch) -> None:
+        """Drop what is over the limit, and not from loopback."""
+        names = batch.names
+        others = [index for index, name in enumerate(names) if not is_loopback(name)]
+        self._unseen -= len(others)
+        if self._unseen < 0:
+            over = self._over(len(others), lambda: [names[index] for index in others])
+            self._keep_all_but(batch, [others[index] for index in over])
+
+    def _keep_all_but(self, batch: Batch, over: Sequence[int]) -> None:
+        if over:
+            refused = frozenset(over)
+            batch.keep([index for index in range(len(batch)) if index not in refused])
+
+    def _over(self, count: int, names: Callable[[], Sequence[bytes]]) -> Sequence[int]:
+        """Charge so many to the port's bucket, and to their prefixes' when that is low: which of them to drop.
+
+        They are counted.
+        """
         tick = self._advance()
         before = max(self._emptied, tick - self._burst) + self._granted - (self._unseen + count)
         self._emptied = min(before + count, tick)
@@ -122,11 +159,16 @@ class RateLimiter:
         if spare >= 0:
             self._looking = False
             self._unseen = self._granted = min(spare, self._burst / 4)
-            return
+            return ()
         if not self._looking:
             self._looking, self._looking_from = True, before
         self._unseen = self._granted = 0.0
-        self._look(batch, tick)
+        senders = names()
+        over = self._charge(senders, tick)
+        if over:
+            self._report.refused(senders[over[-1]], len(over))
+            (self._counters.would_refuse if self._dry_run else self._counters.refused)["rate"] += len(over)
+        return () if self._dry_run else over
 
     def _advance(self) -> float:
         """The tick that it is. A clock that goes back stands still here; one that leaps fills the buckets once."""
@@ -135,14 +177,13 @@ class RateLimiter:
         self._read_at = now
         return self._tick
 
-    def _look(self, batch: Batch, tick: float) -> None:
-        """Charge each datagram to its prefix."""
+    def _charge(self, names: Sequence[bytes], tick: float) -> Sequence[int]:
+        """Charge each datagram to its prefix; which are over the limit."""
         if not self._first:
             self._first, self._second = array("d", bytes(8 * BUCKETS)), array("d", bytes(8 * BUCKETS))
         buckets, due = self._first, self._second
         lowest = max(self._looking_from, tick - self._burst)
         latest = tick - 1
-        names = batch.names
         over = []
         for index, place in enumerate(self._hash.places(names)):
             emptied = buckets[place]
@@ -154,10 +195,7 @@ class RateLimiter:
                 due[place] = self._next_due(due[place], tick)
             else:
                 over.append(index)
-        if over and self._spares_loopback:
-            over = [index for index in over if not is_loopback(names[index])]
-        if over:
-            self._refuse(batch, names, over)
+        return over
 
     def _next_due(self, due: float, tick: float) -> float:
         """When a prefix's second bucket has its next token: one in each tick, at a moment that nobody can foresee.
@@ -167,16 +205,6 @@ class RateLimiter:
         """
         return max(int(due), int(tick - self._burst)) + 1 + self._random()
 
-    def _refuse(self, batch: Batch, names: Sequence[bytes], over: Sequence[int]) -> None:
-        counters = self._port.counters
-        self._report.refused(names[over[-1]], len(over))
-        if self._dry_run:
-            counters.would_refuse["rate"] += len(over)
-            return
-        counters.refused["rate"] += len(over)
-        refused = set(over)
-        batch.keep([index for index in range(len(names)) if index not in refused])
-
     def close(self) -> None:
         """The port was stopped."""
         self._report.close()
@@ -185,8 +213,8 @@ class RateLimiter:
 class _Report:
     """Tells the log who is limited: at once, then once in a while for as long as it goes on."""
 
-    def __init__(self, port: DatagramPort, limit: RateLimit, rate: int) -> None:
-        self._port = port
+    def __init__(self, name: str, limit: RateLimit, rate: int, clock: IReactorTime) -> None:
+        self._port = name
         self._prefixes = limit.prefixes
         self._doing, self._option, self._done = (
             ("would limit", "--rate, --rate-dry-run", "would have been refused")
@@ -194,39 +222,24 @@ class _Report:
             else ("limiting", "--rate", "refused")
         )
         self._rate = rate
-        self._count = 0
-        self._name = b""
-        self._began = 0.0
-        self._call: IDelayedCall | None = None
+        self._last = b""
+        self._throttle = LogThrottle(clock, self._tell_more)
 
     def refused(self, name: bytes, count: int) -> None:
         """So many were refused, the last of them from this source."""
-        self._count += count
-        self._name = name
-        if self._call is None:
+        self._last = name
+        if self._throttle.admits(count=count):
             self._write("")
-            self._wait()
 
-    def _wait(self) -> None:
-        self._began = self._port.reactor.seconds()
-        self._call = self._port.reactor.callLater(LOG_INTERVAL, self._go_on)
-
-    def _go_on(self) -> None:
-        self._call = None
-        if self._count:
-            self._sum_up(LOG_INTERVAL)
-            self._wait()
-
-    def _sum_up(self, seconds: float) -> None:
-        self._write(f" and whoever else is over it; {self._count} {self._done} in the last {seconds:.0f} s")
-        self._count = 0
+    def _tell_more(self, _: object, count: int, seconds: float) -> None:
+        self._write(f" and whoever else is over it; {count} {self._done} in the last {seconds:.0f} s")
 
     def _write(self, more: str) -> None:
         _log.warn(
             "{port}: {doing} {prefix} to {rate}/s ({option}){more}",
             port=self._port,
             doing=self._doing,
-            prefix=prefix_text(self._name, self._prefixes),
+            prefix=prefix_text(self._last, self._prefixes),
             rate=self._rate,
             option=self._option,
             more=more,
@@ -234,8 +247,4 @@ class _Report:
 
     def close(self) -> None:
         """Tell what is left to tell."""
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
-        if self._count:
-            self._sum_up(max(self._port.reactor.seconds() - self._began, 0.0))
+        self._throttle.settle()

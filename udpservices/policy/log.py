@@ -2,7 +2,9 @@
 
 from twisted.logger import Logger
 
-from udpservices.transport.batch import Batch, Policy
+from udpservices.transport.batch import Batch
+from udpservices.transport.engine.peers import Peer
+from udpservices.transport.policy import Policy
 from udpservices.transport.port import DatagramPort
 
 _log = Logger()
@@ -11,11 +13,20 @@ _log = Logger()
 LOGGED = 64
 
 
-def log_datagrams(port: DatagramPort) -> Policy:  # noqa: ARG001
-    """A policy that logs each datagram and who sent it."""
-    return _log_batch
+class DatagramLog(Policy):
+    """Logs each datagram and who sent it."""
 
+    judges_one = True
 
-def _log_batch(batch: Batch) -> None:
-    for payload, peer in batch:
+    def __call__(self, batch: Batch) -> None:
+        for payload, peer in batch:
+            self.passes(payload, peer)
+
+    def passes(self, payload: bytes, peer: Peer) -> bool:
         _log.info("received {payload!r} from {peer!r}", payload=payload[:LOGGED], peer=peer)
+        return True
+
+
+def log_datagrams(port: DatagramPort) -> Policy:  # noqa: ARG001
+    """A policy for one port."""
+    return DatagramLog()

@@ -1,19 +1,14 @@
 """Source prefixes: those addresses that one user, or one forger, has at his disposal."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from ipaddress import ip_network
 from typing import NamedTuple
 
-from udpservices.net.addresses import MAPPED_PREFIX
 from udpservices.transport.engine.peers import raw_address
 
-# Where an address is in a name (``struct sockaddr_in``, ``struct sockaddr_in6``), and IPv4 in one of IPv6.
-_IPV4 = 4
-_IPV6 = 8
-_MAPPED = 20
-_LOOPBACK_IPV6 = bytes(15) + b"\x01"
-_IPV4_NAME = 16
+# Of an IPv4 address and the byte behind it.
+_IPV4_BYTES = 5
 
 
 class PrefixLengths(NamedTuple):
@@ -38,21 +33,19 @@ class PrefixHash:
         self._ipv4_bytes, self._ipv4_tails = _cut(lengths.ipv4, secret)
         self._ipv6_bytes, self._ipv6_tails = _cut(lengths.ipv6, secret)
 
-    def places(self, names: Sequence[bytes]) -> list[int]:
-        """The place of each name's prefix; the names are those of one socket. IPv4-mapped addresses are IPv4's."""
-        last, tails = self._last, self._ipv4_tails
-        if names and len(names[0]) == _IPV4_NAME:
-            cut = _IPV4 + self._ipv4_bytes
-            return [hash(name[_IPV4:cut] + tails[name[cut]]) & last for name in names]
-        cut, long_cut, long_tails = _MAPPED + self._ipv4_bytes, _IPV6 + self._ipv6_bytes, self._ipv6_tails
+    def places(self, names: Iterable[bytes]) -> list[int]:
+        """The place of each name's prefix. IPv4-mapped addresses are IPv4's."""
+        last = self._last
+        short, short_tails, long, long_tails = self._ipv4_bytes, self._ipv4_tails, self._ipv6_bytes, self._ipv6_tails
+        addresses = [raw_address(name) + b"\0" for name in names]  # a whole address is a prefix, too
         return [
             hash(
-                name[_IPV6:long_cut] + long_tails[name[long_cut]]
-                if name[_IPV6:_MAPPED] != MAPPED_PREFIX
-                else name[_MAPPED:cut] + tails[name[cut]]
+                address[:short] + short_tails[address[short]]
+                if len(address) == _IPV4_BYTES
+                else address[:long] + long_tails[address[long]]
             )
             & last
-            for name in names
+            for address in addresses
         ]
 
 

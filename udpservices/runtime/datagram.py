@@ -12,9 +12,9 @@ from twisted.logger import Logger
 
 from udpservices.endpoints import Endpoint
 from udpservices.net.addresses import endpoint_text
-from udpservices.transport.batch import Policy
 from udpservices.transport.counters import Counters
 from udpservices.transport.engine.ancillary import asked_by
+from udpservices.transport.policy import Policy
 from udpservices.transport.port import DatagramPort
 from udpservices.transport.reactor import DatagramReactor
 
@@ -140,9 +140,11 @@ class DatagramService(Service):
     def put_policies(self, port: DatagramPort) -> None:
         """Put this service's policies between a port and its protocol; a companion's port needs them as well."""
         port.stopReading()  # a policy that cannot be made may be a guard
-        policies: list[Policy] = []
-        port.policies = policies  # one by one: those that are made are closed where a later one cannot be
-        policies.extend(policy for make in self._policies if (policy := make(port)) is not None)
+        made: list[Policy] = []
+        try:
+            made.extend(policy for make in self._policies if (policy := make(port)) is not None)
+        finally:
+            port.policies = made  # those that are made are closed with the port where a later one cannot be
         port.startReading()
 
     def _listen(self, sock: socket.socket, protocol: AbstractDatagramProtocol) -> DatagramPort:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from udpservices.transport.faults import LOG_INTERVAL
+from udpservices.transport.log_throttle import LOG_INTERVAL
 
 
 class Remainder:

@@ -22,7 +22,7 @@ from udpservices.policy.access import AccessList
 from udpservices.policy.guard.reasons import Refusals
 from udpservices.transport.counters import Counters
 from udpservices.transport.engine.peers import pack, raw_address
-from udpservices.transport.faults import Seldom
+from udpservices.transport.log_throttle import LogThrottle
 
 #: While the process has no descriptor to spare, look again after so many seconds; clients wait in the queue meanwhile.
 ACCEPT_AGAIN = 0.5
@@ -138,7 +138,7 @@ class StreamService(Service):
         self._reactor = reactor
         self._port: IListeningPort | None = None
         self._doorkeeper: _Doorkeeper | None = None
-        self._seldom = Seldom()
+        self._full = LogThrottle(reactor, self._tell_that_it_was_full)
 
     def bind(self) -> None:
         """Listen, unless it does. Raises EndpointError."""
@@ -162,8 +162,16 @@ class StreamService(Service):
             self._doorkeeper.start()
 
     def _tell_that_it_is_full(self) -> None:
-        if self._seldom.more("accept", self._reactor.seconds()) is not None:
+        if self._full.admits():
             self._log.warn("{label} accepts no connection now: too many open files", label=self._label)
+
+    def _tell_that_it_was_full(self, _: object, count: int, seconds: float) -> None:
+        self._log.warn(
+            "{label} had too many open files to accept a connection, {count} times more in the last {seconds:.0f} s",
+            label=self._label,
+            count=count,
+            seconds=seconds,
+        )
 
     def _refused(self, why: object) -> EndpointError:
         return EndpointError(f"--tcp {self._description}: {' '.join(str(why).split())}")
@@ -187,6 +195,7 @@ class StreamService(Service):
         if doorkeeper is not None:
             doorkeeper.stop()
         port, self._port = self._port, None
+        self._full.settle()
         if self._factory.refusals is not None:
             self._factory.refusals.settle()
         stopping: Deferred[None] = succeed(None) if port is None else maybeDeferred(cast("Any", port).stopListening)

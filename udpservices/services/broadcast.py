@@ -14,13 +14,13 @@ from twisted.python.usage import UsageError
 
 from udpservices.net.addresses import BROADCAST, endpoint_text, is_multicast
 from udpservices.net.interfaces import find_interface
-from udpservices.transport.engine.reply_source import leave_by
 from udpservices.options import MemberOptions, Row
 from udpservices.runtime.compose import datagram_service
 from udpservices.runtime.member import SharedDatagramService
 from udpservices.runtime.remainder import Remainder
-from udpservices.transport.engine.peers import peer
-from udpservices.transport.faults import LOG_INTERVAL
+from udpservices.transport.engine.peers import peer_at
+from udpservices.transport.engine.reply_source import leave_by
+from udpservices.transport.log_throttle import LOG_INTERVAL
 from udpservices.units import message, positive_duration
 
 #: Others that are remembered. While nobody of so many is silent, who is new is only counted.
@@ -96,7 +96,7 @@ class Broadcast(DatagramProtocol):
                     self._log.warn("no beacon by {interface} yet: {why}", interface=interface, why=error.args[-1])
             else:
                 self._missing.discard(interface)
-                self.transport.write(self._beacon, peer(everybody, way))
+                self.transport.write(self._beacon, peer_at(everybody, way))
 
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
         """Report a beacon that is new, or back after a silence."""

@@ -36,6 +36,7 @@ class Echo(DatagramProtocol):
 
     noisy = False
     reflector = True
+    takes_either = True
     transport: IUDPTransport
 
     class Options(DatagramOptions, StreamOptions):

@@ -1,6 +1,6 @@
 """The datagrams of one read, on their way to the protocol."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from zope.interface import Interface
@@ -98,10 +98,9 @@ class Batch:
         """Whether a datagram has no payload."""
         return self._check().has_empty
 
-    @property
-    def is_from_loopback(self) -> bool:
-        """Whether addresses of this host's loopback sent all datagrams."""
-        return self._check().is_from_loopback
+    def from_loopback(self) -> int:
+        """How many of the datagrams addresses of this host's loopback sent."""
+        return self._check().from_loopback()
 
     def view(self, index: int) -> memoryview:
         """One datagram's payload, read-only and where it lies: valid as long as the batch is.
@@ -144,4 +143,8 @@ class IBatchDatagramProtocol(Interface):
     """A datagram protocol that takes batches, and so has no Python to run for each datagram."""
 
     def datagramsReceived(batch: Batch) -> None:  # noqa: N805  # as zope.interface has it
-        """Called with what one read brought, instead of `datagramReceived` for each datagram."""
+        """Called with what one read brought, instead of `datagramReceived` for each datagram.
+
+        A class whose two methods do the same says ``takes_either = True``: while little comes, the port reads one
+        datagram at a time, and `datagramReceived` is the cheaper one then.
+        """

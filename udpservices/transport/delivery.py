@@ -9,6 +9,7 @@ from udpservices.transport.batch import Batch
 from udpservices.transport.counters import Counters
 from udpservices.transport.engine.base import Connection, Received
 from udpservices.transport.engine.peers import Peer
+from udpservices.transport.engine.plain import Arrival
 from udpservices.transport.engine.received import Copies
 from udpservices.transport.fault_reporter import FaultReporter
 from udpservices.transport.policy import Policy
@@ -42,10 +43,12 @@ class Delivery:
         self._faults = faults
         self._max_datagram = max_datagram
         self._takes_batches = hasattr(protocol, "datagramsReceived")
+        self._takes_batches_only = self._takes_batches and not getattr(protocol, "takes_either", False)
         self._looks = False
         self._open = True
         self._policies: tuple[Policy, ...] = ()
-        self._verdicts: list[Callable[[bytes, Peer], bool]] | None = []
+        self._verdicts: tuple[Callable[[bytes, Peer], bool], ...] = ()
+        self._settle_how()
         # Datagrams on their way, by the calls that deliver them: several where a handler turns the reactor.
         self._arriving: list[Iterator[tuple[bytes, Peer]]] = []
         # And those that wait for the next turn.
@@ -54,8 +57,13 @@ class Delivery:
     def set_policies(self, policies: Iterable[Policy]) -> None:
         """Those that judge what arrives, in order."""
         self._policies = tuple(policies)
-        can_judge = all(policy.judges_one for policy in self._policies) and self._max_datagram >= MAX_DATAGRAM
-        self._verdicts = [policy.passes for policy in self._policies] if can_judge else None
+        self._verdicts = tuple([policy.passes for policy in self._policies if policy.judges_one])
+        self._settle_how()
+
+    def _settle_how(self) -> None:
+        """Whether one datagram can be judged and delivered by itself, as most can."""
+        judged = len(self._verdicts) == len(self._policies) and self._max_datagram >= MAX_DATAGRAM
+        self._simple = judged and not self._takes_batches_only and self._connection.peer is None
 
     @property
     def takes_flows(self) -> bool:
@@ -69,38 +77,37 @@ class Delivery:
 
     # One datagram
 
-    def deliver_one(self, payload: bytes, peer: Peer) -> None:
-        """Judge and deliver one datagram; its answer leaves at once."""
-        verdicts, only = self._verdicts, self._connection.peer
-        if verdicts is None:
-            self.deliver(Copies((payload,), (peer,)), 1)
-            return
-        if only is not None and peer != only:
-            self._counters.stray += 1
-            return
-        if verdicts and not self._passes(verdicts, payload, peer):
-            return
-        if self._takes_batches:
-            batch = Batch(Copies((payload,), (peer,)), self._writer)
-            self._deliver_batch(batch)
-            batch.close()
-            return
-        self._writer.current = peer
-        try:
-            self._protocol.datagramReceived(payload, peer)
-        except BaseException:
-            self._faults.protocol_failed("datagramReceived")
+    def deliver_arrivals(self, arrivals: Iterable[Arrival]) -> int:
+        """Judge and deliver datagrams one by one, as they are read; say how many came. Raises what `arrivals` raises.
 
-    def _passes(self, verdicts: Iterable[Callable[[bytes, Peer], bool]], payload: bytes, peer: Peer) -> bool:
-        for index, passes in enumerate(verdicts):
+        The answer of each leaves before the next is read: a client that waits for it goes on meanwhile.
+        """
+        counters, verdicts, writer, protocol = self._counters, self._verdicts, self._writer, self._protocol
+        read = 0
+        for payload, peer, flow in arrivals:
+            read += 1
+            if flow is not None:
+                counters.received += len(flow)
+                self.deliver(flow, len(flow))
+                continue
+            counters.received += 1
+            if not self._simple:
+                self.deliver(Copies((payload,), (peer,)), 1)
+                continue
             try:
-                if not passes(payload, peer):
-                    return False
+                for passes in verdicts:
+                    if not passes(payload, peer):
+                        break
+                else:
+                    writer.current = peer
+                    try:
+                        protocol.datagramReceived(payload, peer)
+                    except BaseException:
+                        self._faults.protocol_failed("datagramReceived")
             except BaseException:  # what a guard could not judge is not passed on
-                self._faults.policy_failed(self._policies[index], "passes")
-                self._counters.withheld += 1
-                return False
-        return True
+                self._faults.policy_failed(passes, "passes")
+                counters.withheld += 1
+        return read
 
     # Many
 
@@ -238,6 +245,7 @@ class Delivery:
 
     def turn_strangers_away(self) -> None:
         """The port is connected now: what others than its peer sent before is not delivered, but counted."""
+        self._settle_how()
         waiting = [*chain.from_iterable(self._arriving), *self._rest]
         self._rest = [datagram for datagram in waiting if datagram[1] == self._connection.peer]
         self._counters.stray += len(waiting) - len(self._rest)

@@ -3,7 +3,7 @@
 import enum
 import os
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -20,12 +20,13 @@ from zope.interface import implementer
 from udpservices.net import sockopts
 from udpservices.net.addresses import host_and_port, is_wildcard, parse_host, parse_target
 from udpservices.net.sockets import adopted_socket, peer_of
+from udpservices.transport.batch import Batch
 from udpservices.transport.counters import Counters
 from udpservices.transport.delivery import MAX_DATAGRAM, Delivery
 from udpservices.transport.engine import ancillary
 from udpservices.transport.engine.base import Connection
 from udpservices.transport.engine.mmsg import MmsgEngine
-from udpservices.transport.engine.peers import Peer, peer
+from udpservices.transport.engine.peers import Peer, peer_at
 from udpservices.transport.engine.plain import PlainEngine
 from udpservices.transport.engine.pool import SlotPool
 from udpservices.transport.engine.reply_source import CONTROL_SIZE
@@ -33,7 +34,7 @@ from udpservices.transport.fault_reporter import FaultReporter
 from udpservices.transport.multicast import MulticastMethods
 from udpservices.transport.network_errors import NetworkErrors
 from udpservices.transport.open_ports import open_ports
-from udpservices.transport.policy import Policy
+from udpservices.transport.policy import Policy, as_policy
 from udpservices.transport.read_loop import ReadLoop
 from udpservices.transport.write_queue import WriteQueue
 from udpservices.transport.writer import Writer
@@ -61,7 +62,7 @@ class _Parts:
         connected = peer_of(sock)
         wildcard = connected is None and is_wildcard(sock.getsockname()[0])
         with_destination = wildcard and sockopts.report_destination(sock)
-        self.connection = Connection(None if connected is None else peer(connected))
+        self.connection = Connection(None if connected is None else peer_at(connected))
         self.plain = PlainEngine(sock, self.connection, with_destination, wanted)
         pool = _pools.setdefault(reactor, SlotPool())
         self.many = MmsgEngine(sock, self.connection, self.plain, pool, with_destination, wanted)
@@ -126,6 +127,9 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
         self.counters = Counters()
         self._state = State.CLOSED
         self._parts: _Parts | None = None
+        # Those of the parts that are wanted for each datagram.
+        self._writer: Writer | None = None
+        self._reading: ReadLoop | None = None
         self._policies: tuple[Policy, ...] = ()
         self._adopted: socket.socket | None = None
         self._may_coalesce = True
@@ -176,8 +180,8 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
         return self._policies
 
     @policies.setter
-    def policies(self, policies: Iterable[Policy]) -> None:
-        self._policies = tuple(policies)
+    def policies(self, policies: Iterable[Policy | Callable[[Batch], object]]) -> None:
+        self._policies = tuple(map(as_policy, policies))
         if self._parts is not None:
             self._parts.delivery.set_policies(self._policies)
 
@@ -222,16 +226,17 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
             ancillary.request(sock, self._ancillary)
             self.socket = sock
             self._realPortNumber = self._number = sock.getsockname()[1]
-            self._parts = _Parts(self, sock, self._ancillary)
+            self._parts = parts = _Parts(self, sock, self._ancillary)
         except BaseException:
             self._realPortNumber = None
             sock.close()
             raise
-        self._parts.delivery.set_policies(self._policies)
+        self._writer, self._reading = parts.writer, parts.reading
+        parts.delivery.set_policies(self._policies)
         self._say(f"{self._getLogPrefix(self.protocol)} starting on {self._number}")
         self._at_shutdown = self.reactor.addSystemEventTrigger("during", "shutdown", self._end)
         self._state = State.OPEN
-        if self._parts.connection.peer is None:
+        if parts.connection.peer is None:
             open_ports.add(self._number)
 
     def _open(self) -> socket.socket:
@@ -314,8 +319,9 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
         return True
 
     def _close(self) -> None:
-        parts, self._parts = self._parts, None
-        assert parts is not None
+        parts, self._parts, self._writer, self._reading = self._parts, None, None, None
+        if parts is None:
+            return
         parts.reading.stop()
         self._watch_writing(False)
         parts.delivery.turn_away()
@@ -360,8 +366,8 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
 
     def doRead(self) -> None:
         """There is something to read."""
-        if self._parts is not None:
-            self._parts.reading.turn()
+        if self._reading is not None:
+            self._reading.turn()
 
     def startWriting(self) -> None:
         """Call `doWrite` when there is room; the poller must watch for errors too then, which it tells readers."""
@@ -405,8 +411,8 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
         a millisecond. What the kernel refuses is counted as unsent. Raises InvalidAddressError for an address that is
         none or not of this port's family, and MessageLengthError for more than UDP can carry.
         """
-        if self._parts is not None:
-            self._parts.writer.write(datagram, addr)
+        if self._writer is not None:
+            self._writer.write(datagram, addr)
         else:
             self.counters.unsent += 1
 
@@ -457,7 +463,7 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
         parts.writer.flush()
         self.socket.connect(target.socket_address(port))
         open_ports.remove(self._number)
-        parts.connection.peer = peer(self.socket.getpeername())
+        parts.connection.peer = peer_at(self.socket.getpeername())
         parts.connection.given = (host, port)
         parts.writer.connection_changed()
         parts.errors.ask()

@@ -12,7 +12,6 @@ from udpservices.transport.delivery import FEW, Delivery
 from udpservices.transport.engine.libc import REFUSED_CALL, SLOTS
 from udpservices.transport.engine.mmsg import MmsgEngine
 from udpservices.transport.engine.plain import PlainEngine
-from udpservices.transport.engine.received import Copies
 from udpservices.transport.fault_reporter import FaultReporter
 from udpservices.transport.network_errors import NetworkErrors
 from udpservices.transport.writer import Writer
@@ -22,8 +21,8 @@ BUSY_TURNS = 3
 BUSY = SLOTS // 2
 QUIET = SLOTS // 4
 
-#: Datagrams that are read one by one in a turn. Where even more are there, the next turn looks how many: a few that
-#: wait for their answers, or many. Turns until such a look: at first, and at most after looks that found a few.
+#: Datagrams that are read one by one in a turn at first. Where even more are there, the next turn looks how many: a few
+#: that wait for their answers, or many. Turns until such a look: at first, and at most after looks that found a few.
 SINGLES = 16
 LOOK_AT_ONCE = 1
 LOOK_SELDOM = 64
@@ -95,6 +94,7 @@ class ReadLoop:
         self._call: IDelayedCall | None = None
         # Whether datagrams are read one by one, and what is known of how many come.
         self._light = True
+        self._singles = SINGLES
         self._alone = 0
         self._saturated = 0
         self._look_after = LOOK_AT_ONCE
@@ -108,6 +108,7 @@ class ReadLoop:
         """Read what arrives."""
         self._cancel()
         self.state = Reading.POLLED
+        self._plain.paused = False
         self._watch(True)
         if self._delivery.rest:
             self._spin()
@@ -116,6 +117,7 @@ class ReadLoop:
         """Read no more."""
         self._cancel()
         self.state = Reading.STOPPED
+        self._plain.paused = True
         self._watch(False)
 
     def poll(self) -> None:
@@ -182,54 +184,39 @@ class ReadLoop:
 
     def _read_one_by_one(self) -> None:
         """A client that waits for an answer has it while the next datagram is read."""
-        receive, deliver, counters, writer = (
-            self._plain.receive_one,
-            self._delivery.deliver_one,
-            self._counters,
-            self._writer,
-        )
+        plain, writer, alone = self._plain, self._writer, self._alone
         outer = writer.current
         writer.flush()
-        read, limit = 0, 1 if self._alone else SINGLES
-        for _ in range(limit):
-            try:
-                found = receive()
-            except OSError as error:
-                self._failed(error)
-                if self.state is not Reading.POLLED:
-                    break
-                continue
-            if found is None:
-                break
-            read += 1
-            if isinstance(found, Copies):  # a flow in one piece
-                counters.received += len(found)
-                self._delivery.deliver(found, SLOTS)
-            else:
-                counters.received += 1
-                deliver(found[0], found[1])
-            if self.state is not Reading.POLLED:
-                break
-        writer.go_back_to(outer)
-        self._learn(read, limit)
-
-    def _learn(self, read: int, limit: int) -> None:
-        """How to read in the next turns, by how many came in this one."""
-        if not read:
-            self._alone = 0
-            if not self._errors.look():
-                self._missed()
+        read = 0
+        try:
+            read = self._delivery.deliver_arrivals(plain.arrivals(1 if alone else self._singles))
+        except OSError as error:
+            self._failed(error)
             return
+        finally:
+            writer.go_back_to(outer)
+        if not read:
+            self._nothing_came()
+        elif alone:
+            self._alone = alone - 1
+        else:
+            self._learn(read)
+
+    def _nothing_came(self) -> None:
+        self._alone = 0
+        if not self._errors.look():
+            self._missed()
+
+    def _learn(self, read: int) -> None:
+        """How to read in the next turns, by how many came in this one."""
         self._fruitless = 0
-        if read == limit == SINGLES:
+        if read == self._singles:
             self._saturated += 1
             if self._saturated >= self._look_after:
                 self._light, self._small = False, SMALL_BATCHES - 1
             return
         self._saturated = 0
-        if self._alone:
-            self._alone -= 1
-        elif read == 1:
+        if read == 1:
             self._alone = ALONE
 
     def _read_together(self) -> None:
@@ -270,12 +257,13 @@ class ReadLoop:
     def _consider(self, count: int, pieces: int) -> None:
         """How to read in the next turns, by the first batch of this one."""
         if count > FEW or count > pieces:
-            self._small, self._look_after = 0, LOOK_AT_ONCE
+            self._small, self._look_after, self._singles = 0, LOOK_AT_ONCE, SINGLES
             return
         self._small += 1
         if self._small >= SMALL_BATCHES:
             self._light, self._small, self._saturated = True, 0, 0
             self._look_after = min(4 * self._look_after, LOOK_SELDOM)
+            self._singles = SLOTS
 
     def _more(self, read: int, spent: float) -> int:
         """How many datagrams the turn is still good for, after so many that took so many seconds: a batch, or none."""

@@ -1,7 +1,7 @@
 """How datagrams leave a port: to whom, at once or together, and what became of them."""
 
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from socket import AddressFamily
 from time import monotonic
 
@@ -9,7 +9,7 @@ from twisted.internet.error import InvalidAddressError, MessageLengthError
 
 from udpservices.net.addresses import parse_target
 from udpservices.transport.counters import Counters
-from udpservices.transport.engine.base import SENT, Connection, Engine, Outcome, Received
+from udpservices.transport.engine.base import Connection, Engine, Outcome, Received
 from udpservices.transport.engine.peers import NAME_SIZE, NOBODY, Peer, PeersByAddress
 from udpservices.transport.engine.plain import LONGEST, PlainEngine
 from udpservices.transport.fault_reporter import FaultReporter
@@ -41,6 +41,7 @@ class Writer:
         a send met and an earlier one had.
         """
         self._plain = plain
+        self._attempt = plain.attempt
         self._many = many
         self._family = family
         self._connection = connection
@@ -94,27 +95,29 @@ class Writer:
 
     def write(self, datagram: bytes, addr: tuple[str, int] | None = None) -> None:
         """Do what `DatagramPort.write` says: send, or keep for `flush` while answers are gathered."""
-        peer = addr if addr is self.current else self.whom(addr)  # type: ignore[assignment]
+        peer = addr if addr is self.current else self.whom(addr)
         if not self._gathering:
-            self._write_now(datagram, peer)  # type: ignore[arg-type]
+            error = self._attempt(datagram, peer)
+            if error is None:
+                self._counters.sent += 1
+            else:
+                self._try_again(error, datagram, peer)
             return
         if type(datagram) is not bytes:
             datagram = bytes(memoryview(datagram))
         if len(datagram) > self._longest:
             raise MessageLengthError(f"{len(datagram)} bytes")
         self._data.append(datagram)
-        self._peers.append(peer)  # type: ignore[arg-type]
+        self._peers.append(peer)
         if len(self._data) >= self._full or (self._due and monotonic() > self._due):
             self._send_gathered()
 
-    def _write_now(self, datagram: bytes, peer: Peer) -> None:
+    def _try_again(self, error: OSError, datagram: bytes, peer: Peer) -> None:
+        """The kernel did not take a datagram: once more where that may help. Raises MessageLengthError."""
         if not self._open:
             self._counters.unsent += 1
             return
-        outcome = self._plain.send_one(datagram, peer)
-        if outcome is SENT:
-            self._counters.sent += 1
-            return
+        outcome = self._plain.try_again(error, datagram, peer)
         too_long = outcome.error is not None and outcome.error.errno == errno.EMSGSIZE
         self._account(outcome._replace(unsent=0) if too_long else outcome)
         if too_long:
@@ -177,9 +180,13 @@ class Writer:
         """Hand the kernel one datagram, after what was gathered; the error where it does not take it, not counted."""
         if self._data:
             self._send_gathered()
-        outcome = self._plain.send_one(datagram, peer)
+        error = self._attempt(datagram, peer)
+        if error is None:
+            self._counters.sent += 1
+            return None
+        outcome = self._plain.try_again(error, datagram, peer)
         self._account(outcome._replace(unsent=0))
-        return outcome.error if outcome.unsent else None
+        return outcome.error
 
     def give_up(self, count: int = 1) -> None:
         """Count datagrams that were offered, or never will be, and are not sent."""

@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from udpservices.net.interfaces import own_addresses
 from udpservices.policy.access import BITS
 from udpservices.policy.guard.intervals import Ranges
-from udpservices.policy.guard.reasons import EQUAL_PORT, NOBODY, OWN_PORT, SOURCE_PORT, TO_MANY, Reason
+from udpservices.policy.guard.reasons import NOBODY, SOURCE_PORT, TO_MANY, Reason
 
 #: Services that answer whatever they get: none (a reply to 0 can reach nobody), echo, daytime, qotd, chargen, time.
 REFLECTORS = (0, 7, 13, 17, 19, 37)
@@ -70,18 +70,10 @@ class LoopRules:
         networks = (*(_GROUPS + _BROADCAST) * self.from_many, *_UNSPECIFIED * self.from_unspecified)
         return _ranges(networks, NOBODY)
 
-    def ports(self, number: int, own: Iterable[int]) -> Ranges[Reason | None]:
-        """Why a source port is refused, None where it is not.
-
-        `number` is that of the port that is guarded, `own` are those that this process serves: OWN_PORT is a reason
-        only where the source is this host.
-        """
-        reasons: dict[int, Reason] = dict.fromkeys(own, OWN_PORT) if self.own_ports else {}
-        if self.equal_ports:
-            reasons[number] = EQUAL_PORT
-        if self.source_ports:
-            reasons.update(dict.fromkeys(REFLECTORS, SOURCE_PORT))
-        return Ranges.of(((port, port, reason) for port, reason in reasons.items()), None, 16)
+    def ports(self) -> Ranges[Reason | None]:
+        """Why a source port is refused whatever else is known, None where it is not."""
+        numbers = REFLECTORS if self.source_ports else ()
+        return Ranges.of(((port, port, SOURCE_PORT) for port in numbers), None, 16)
 
 
 #: No loop begins with these alone, but they do no harm to members of groups and to protocols that are no reflectors.

@@ -31,8 +31,8 @@ from udpservices.net.bpf import (
 from udpservices.net.interfaces import is_broadcast
 from udpservices.policy.access import BITS, AccessList
 from udpservices.policy.guard.intervals import Ranges, search
-from udpservices.policy.guard.loop_rules import MANY, LoopRules, OwnAddresses
-from udpservices.policy.guard.reasons import OWN_PORT, TO_MANY, Reason
+from udpservices.policy.guard.loop_rules import MANY, REFLECTORS, LoopRules, OwnAddresses
+from udpservices.policy.guard.reasons import EQUAL_PORT, OWN_PORT, SOURCE_PORT, TO_MANY, Reason
 from udpservices.transport.engine.peers import pack, raw_address
 
 #: Of how many datagrams that are refused for a reason the filter lets one through, where it lets not all through.
@@ -44,6 +44,9 @@ _DESTINATION = {4: IP_HEADER + 16, 6: IP_HEADER + 24}
 
 # Of every network namespace.
 _LOOPBACK = 1
+
+#: Own port numbers that a filter knows. With more of them it would take the kernel long to check each port's.
+MAX_OWN_PORTS = 64
 
 #: Peers whose verdict is remembered; a flood of forged sources empties the table, which costs little.
 MAX_VERDICTS = 4096
@@ -73,23 +76,28 @@ class PortRules:
         self._to_many = loops.to_many and _is_many(raw_address(pack(sock.getsockname())))
         #: Whether only `Batch.sent_to_many` tells what was sent to a subnet's broadcast address.
         self.sees_subnet_broadcasts = self.by_destination and sock.family == AF_INET
-        self._ports = loops.ports(number, ())
-        self._look_over()
-
-    def set_own_ports(self, numbers: Iterable[int]) -> bool:
-        """From now on these port numbers are those that this process serves, here. Whether that makes a difference."""
-        ports = self._loops.ports(self._number, numbers)
-        if ports == self._ports:
-            return False
-        self._ports = ports
-        self._look_over()
-        return True
-
-    def _look_over(self) -> None:
+        self._ports = loops.ports()
+        self._own: frozenset[int] = frozenset()
         self._remembered: dict[bytes, Reason | None] = {}
         tables = [self._ports, *(self._sources[version] for version in self._versions)]
-        #: Whether anything is refused.
-        self.refuse_some = self.by_destination or self._to_many or any(table.values != [None] for table in tables)
+        self._always = self.by_destination or self._to_many or loops.equal_ports
+        self._always |= any(table.values != [None] for table in tables)
+
+    def set_own_ports(self, numbers: frozenset[int]) -> None:
+        """From now on these port numbers are those that this process serves, here."""
+        if self._loops.own_ports and numbers != self._own:
+            self._own = numbers
+            self._remembered.clear()
+
+    @property
+    def refuse_some(self) -> bool:
+        """Whether anything is refused."""
+        return self._always or bool(self._own)
+
+    @property
+    def filters_own_ports(self) -> bool:
+        """Whether a filter knows the own ports, rather than leaving them to the twin."""
+        return len(self._own) <= MAX_OWN_PORTS
 
     # Here
 
@@ -105,9 +113,14 @@ class PortRules:
         except KeyError:
             pass
         address = raw_address(name)
-        reason = self._ports.find(int.from_bytes(name[2:4], "big"))
-        own = reason is OWN_PORT
-        if reason is None or (own and address not in self._own_addresses):
+        port = int.from_bytes(name[2:4], "big")
+        reason = self._ports.find(port)
+        if reason is None and port == self._number and self._loops.equal_ports:
+            reason = EQUAL_PORT
+        own = reason is None and port in self._own
+        if own and address in self._own_addresses:
+            reason = OWN_PORT
+        elif reason is None:
             reason = self._sources[4 if len(address) == 4 else 6].find(int.from_bytes(address, "big"))
             if reason is None and self._to_many:
                 reason = TO_MANY
@@ -131,7 +144,7 @@ class PortRules:
         sources = self._sources if networks else self._loops.sources()
         keep, drop = Label(), Label()
         refuse: dict[Reason, Label] = defaultdict(Label)
-        items = self._by_port(self._loops.ports(self._number, own), refuse)
+        items = self._by_port(own if self.filters_own_ports else (), refuse)
         ipv6 = Label()
         if len(self._versions) == 2:
             items += [load(IP_HEADER, 1), if_at_least(0x60, ipv6)]
@@ -149,14 +162,19 @@ class PortRules:
         items += [label for reason, label in refuse.items() if reason not in sampled]
         return assemble([*items, end(CUT), drop, end(DROP), keep, end(KEEP)])
 
-    def _by_port(self, ports: Ranges[Reason | None], refuse: Mapping[Reason, Label]) -> list[Instruction | Label]:
-        passed, own = Label(), Label()
-        goals = ports.mapped(lambda reason: passed if reason is None else own if reason is OWN_PORT else refuse[reason])
-        if goals.values == [passed]:
+    def _by_port(self, own: Iterable[int], refuse: Mapping[Reason, Label]) -> list[Instruction | Label]:
+        passed, ours = Label(), Label()
+        goals: dict[int, Label] = dict.fromkeys(own, ours) if self._loops.own_ports else {}
+        if self._loops.equal_ports:
+            goals[self._number] = refuse[EQUAL_PORT]
+        if self._loops.source_ports:
+            goals.update(dict.fromkeys(REFLECTORS, refuse[SOURCE_PORT]))
+        if not goals:
             return []
+        ranges = Ranges.of(((port, port, goal) for port, goal in goals.items()), passed, 16)
         # What comes by loopback is from an address of this host; what does not, and says so, the kernel discards.
         from_here = if_equal(_LOOPBACK, refuse[OWN_PORT], passed)
-        return [*search(goals, 16, 0), own, load(INTERFACE_INDEX), from_here, passed]
+        return [*search(ranges, 16, 0), ours, load(INTERFACE_INDEX), from_here, passed]
 
     def _by_destination(
         self, version: int, refuse: Mapping[Reason, Label], keep: Label, drop: Label

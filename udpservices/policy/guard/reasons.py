@@ -9,7 +9,7 @@ from twisted.logger import Logger
 from udpservices.net.addresses import endpoint_text, host_and_port
 from udpservices.transport.counters import Counters
 from udpservices.transport.engine.peers import unpack
-from udpservices.transport.faults import LOG_INTERVAL
+from udpservices.transport.log_throttle import LogThrottle
 
 _log = Logger()
 
@@ -42,14 +42,6 @@ NOT_ALLOWED = Reason("not-allowed", "in no network to be served", "--allow")
 BY_NETWORK = frozenset({DENIED, NOT_ALLOWED})
 
 
-class _Complaint:
-    """What there is to say about one reason."""
-
-    def __init__(self, now: float) -> None:
-        self.since = now
-        self.more = 0
-
-
 class Refusals:
     """Those of one port."""
 
@@ -57,8 +49,7 @@ class Refusals:
         """`where` is what the log calls the port."""
         self._where = where
         self._counters = counters
-        self._clock = clock
-        self._complaints: dict[Reason, _Complaint] = {}
+        self._throttle = LogThrottle(clock, self._tell_more)
 
     def add(self, reason: Reason, name: bytes, stands_for: int = 1) -> None:
         """Count a refusal and log it, unless that was done of late.
@@ -68,30 +59,23 @@ class Refusals:
         """
         self._counters.refused[reason.name] += 1
         self._counters.filtered += stands_for - 1
-        now = self._clock.seconds()
-        complaint = self._complaints.get(reason)
-        if complaint is not None and now - complaint.since < LOG_INTERVAL:
-            complaint.more += stands_for
-            return
-        self._complaints[reason] = _Complaint(now)
-        _log.warn(
-            "{where} refused {peer} ({reason.text}){more}",
-            where=self._where,
-            peer=endpoint_text(*host_and_port(unpack(name))),
-            reason=reason,
-            more=f", and about {complaint.more:,} more so in {now - complaint.since:.0f} s" if complaint else "",
-        )
+        if self._throttle.admits(reason, stands_for):
+            peer = endpoint_text(*host_and_port(unpack(name)))
+            _log.warn("{where} refused {peer} ({reason.text})", where=self._where, peer=peer, reason=reason)
 
     def settle(self, reasons: Iterable[Reason] | None = None) -> None:
         """Log what was not yet; of all reasons, unless some are given. The next refusal is the first one again."""
-        now = self._clock.seconds()
-        for reason in list(self._complaints if reasons is None else reasons):
-            complaint = self._complaints.pop(reason, None)
-            if complaint is not None and complaint.more:
-                _log.warn(
-                    "{where} refused about {more:,} more in {seconds:.0f} s ({reason.text})",
-                    where=self._where,
-                    more=complaint.more,
-                    seconds=now - complaint.since,
-                    reason=reason,
-                )
+        if reasons is None:
+            self._throttle.settle()
+        else:
+            for reason in reasons:
+                self._throttle.forget(reason)
+
+    def _tell_more(self, reason: object, count: int, seconds: float) -> None:
+        _log.warn(
+            "{where} refused about {count:,} more in {seconds:.0f} s ({reason.text})",
+            where=self._where,
+            count=count,
+            seconds=seconds,
+            reason=reason,
+        )

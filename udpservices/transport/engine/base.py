@@ -44,8 +44,7 @@ class Outcome(NamedTuple):
         )
 
 
-#: One datagram, taken; and none.
-SENT = Outcome(1)
+#: Of no datagrams.
 NOTHING = Outcome(0)
 
 
@@ -97,9 +96,8 @@ class Received(Protocol):
     def has_empty(self) -> bool:
         """Whether one has no payload."""
 
-    @property
-    def is_from_loopback(self) -> bool:
-        """Whether addresses of loopback sent them all."""
+    def from_loopback(self) -> int:
+        """How many of them addresses of loopback sent."""
 
     def sent_to_many(self) -> Sequence[int]:
         """The indices of those that were sent to a group or a broadcast address, where the socket is told."""

@@ -159,7 +159,9 @@ class HeaderArray:
         #: Where each iovec points, and how long it is: 64-bit words.
         self.bases, self.iov_lengths = iov[0::2], iov[1::2]
         #: The lower halves of the latter.
-        self.short_iov_lengths = memoryview(iov_memory).cast("I")[IOVEC_BYTES // _WORD // 2 + _LOW :: IOVEC_BYTES // _WORD]
+        self.short_iov_lengths = memoryview(iov_memory).cast("I")[
+            IOVEC_BYTES // _WORD // 2 + _LOW :: IOVEC_BYTES // _WORD
+        ]
 
     def at(self, slot: int) -> int:
         """The address of a slot's header."""

@@ -122,8 +122,8 @@ class MmsgEngine:
         addresses = map(unpack, slots.received_names(count))
         self._idle.append(slots)
         found = list(map(self._plain.split, payloads, controls, addresses))
-        flat = [tuple(chain.from_iterable(parts)) for parts in ([one.payloads for one in found], [one.peers for one in found])]
-        return Copies(flat[0], flat[1], count)  # type: ignore[arg-type]
+        payloads = tuple(chain.from_iterable([one.payloads for one in found]))
+        return Copies(payloads, tuple(chain.from_iterable([one.peers for one in found])), count)
 
     def _is_refused(self, call: str, error: OSError) -> bool:
         """Whether the system refuses a call, rather than the network what was to be received."""

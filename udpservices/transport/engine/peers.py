@@ -68,7 +68,7 @@ def plain(peer: Peer) -> Peer:
     return found
 
 
-def peer(address: SocketAddress, raw_control: bytes = b"") -> Peer:
+def peer_at(address: SocketAddress, raw_control: bytes = b"") -> Peer:
     """The peer at an address as `socket` gives it; `raw_control` is what an answer must carry."""
     found = Peer(host_and_port(address))
     found.socket_address = address
@@ -118,13 +118,13 @@ def is_loopback(name: bytes) -> bool:
     return address[0] == _LOOPBACK_IPV4 if len(address) == 4 else address == _LOOPBACK_IPV6
 
 
-def are_loopback(names: mmap, name_size: int, count: int) -> bool:
-    """The same of the first `count` names in memory, all of them."""
+def count_loopback(names: mmap, name_size: int, count: int) -> int:
+    """How many of the first `count` names in memory are of loopback."""
     if name_size == NAME_SIZE[AF_INET]:
-        return names[4 : count * name_size : name_size].count(_LOOPBACK_IPV4) == count
-    if names[23] != 1:  # seldom: look at the first before all are taken out
-        return False
-    return all(map(is_loopback, unpacker(name_size, count)(names)))
+        return names[4 : count * name_size : name_size].count(_LOOPBACK_IPV4)
+    if 0 not in names[8 : count * name_size : name_size]:  # as all such addresses begin, and few others
+        return 0
+    return sum(map(is_loopback, unpacker(name_size, count)(names)))
 
 
 class PeersByName(dict[Any, Peer]):
@@ -134,7 +134,7 @@ class PeersByName(dict[Any, Peer]):
         if len(self) >= MAX_PEERS:
             self.clear()
         name, control = key if isinstance(key, tuple) else (key, b"")
-        found = self[key] = peer(unpack(name), control)
+        found = self[key] = peer_at(unpack(name), control)
         return found
 
 
@@ -144,5 +144,5 @@ class PeersByAddress(dict[Any, Peer]):
     def __missing__(self, address: SocketAddress) -> Peer:
         if len(self) >= MAX_PEERS:
             self.clear()
-        found = self[address] = peer(address)
+        found = self[address] = peer_at(address)
         return found

@@ -3,19 +3,22 @@
 import errno
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from udpservices.net.addresses import SocketAddress
 from udpservices.net.cmsg import ControlMessage
 from udpservices.transport.engine import ancillary, reply_source
-from udpservices.transport.engine.base import NOTHING, SENT, Connection, Outcome
+from udpservices.transport.engine.base import NOTHING, Connection, Outcome
 from udpservices.transport.engine.gso import SEGMENT_SPACE, SOL_UDP, UDP_GRO, UNSEGMENTABLE
 from udpservices.transport.engine.libc import SLOT_BYTES, WOULD_BLOCK
-from udpservices.transport.engine.peers import MAX_PEERS, Peer, PeersByAddress, described, peer, plain
+from udpservices.transport.engine.peers import MAX_PEERS, NOBODY, Peer, PeersByAddress, described, peer_at, plain
 from udpservices.transport.engine.received import Copies
 
 #: The longest payload that can be sent: RFC 768's length field, and for IPv4 RFC 791's too.
 LONGEST = {socket.AF_INET: 65507, socket.AF_INET6: 65527}
+
+#: A datagram and who sent it; or instead a flow that came in one piece.
+Arrival = tuple[bytes, Peer, Copies | None]
 
 # Errors that tell of the datagram being sent, not of an earlier one.
 _OWN_ERRORS = WOULD_BLOCK | {errno.ENOBUFS, errno.ENOMEM}
@@ -32,6 +35,12 @@ class PlainEngine:
         `wanted` are the fields of `Ancillary` that each datagram's peer is to have.
         """
         self._socket = sock
+        self._recvfrom, self._recvmsg, self._sendto, self._sendmsg = (
+            sock.recvfrom,
+            sock.recvmsg,
+            sock.sendto,
+            sock.sendmsg,
+        )
         self._connection = connection
         self._wanted = wanted
         self._with_destination = with_destination
@@ -43,8 +52,11 @@ class PlainEngine:
         self.failed: OSError | None = None
         #: Whether as much as was asked for came the last time, so that there may be more.
         self.filled = False
-        #: Receives one datagram, or None where none is there; all of a flow that came in one piece. Raises OSError.
-        self.receive_one: Callable[[], tuple[bytes, Peer] | Copies | None]
+        #: Whether `arrivals` that go on are to end.
+        self.paused = False
+        #: Receives up to so many datagrams one by one, as long as there are any: or all of a
+        #: flow that came in one piece. Raises OSError.
+        self.arrivals: Callable[[int], Iterator[Arrival]]
         self.coalesces(False)
 
     def coalesces(self, coalescing: bool) -> None:
@@ -53,11 +65,11 @@ class PlainEngine:
         room += SEGMENT_SPACE if coalescing else 0
         self._room = room + (ancillary.ROOM if self._wanted else 0)
         if not self._room:
-            self.receive_one = self._receive_bare
+            self.arrivals = self._bare_arrivals
         elif self._with_destination and not self._wanted and not coalescing:
-            self.receive_one = self._receive_with_destination
+            self.arrivals = self._arrivals_with_destination
         else:
-            self.receive_one = self._receive_described
+            self.arrivals = self._described_arrivals
 
     # Receiving
 
@@ -68,58 +80,71 @@ class PlainEngine:
             raise failed
         datagrams: list[tuple[bytes, Peer]] = []
         pieces = 0
-        while len(datagrams) < limit:
-            try:
-                found = self.receive_one()
-            except OSError as error:
-                if not datagrams:
-                    raise
-                self.failed = error
-                break
-            if found is None:
-                break
-            pieces += 1
-            if isinstance(found, Copies):
-                datagrams += zip(found.payloads, found.peers, strict=True)
-            else:
-                datagrams.append(found)
+        try:
+            for payload, sender, flow in self.arrivals(limit):
+                pieces += 1
+                if flow is None:
+                    datagrams.append((payload, sender))
+                else:
+                    datagrams += zip(flow.payloads, flow.peers, strict=True)
+                if len(datagrams) >= limit:
+                    break
+        except OSError as error:
+            if not datagrams:
+                raise
+            self.failed = error
         self.filled = len(datagrams) >= limit
         return Copies.of(datagrams, pieces) if datagrams else None
 
-    def _receive_bare(self) -> tuple[bytes, Peer] | None:
-        try:
-            payload, address = self._socket.recvfrom(SLOT_BYTES)
-        except BlockingIOError:
-            return None
-        return payload, self._by_address[address]
+    def _bare_arrivals(self, limit: int) -> Iterator[Arrival]:
+        recvfrom, peers = self._socket.recvfrom, self._by_address
+        for _ in range(limit):
+            try:
+                payload, address = recvfrom(SLOT_BYTES)
+            except BlockingIOError:
+                return
+            yield payload, peers[address], None
+            if self.paused:
+                return
 
-    def _receive_with_destination(self) -> tuple[bytes, Peer] | None:
-        try:
-            payload, control, _, address = self._socket.recvmsg(SLOT_BYTES, self._room)
-        except BlockingIOError:
-            return None
-        if not control:  # who shares the socket took back that the kernel tells
-            return payload, self._by_address[address]
-        try:
-            return payload, self._by_answer[address, control[0][2]]
-        except KeyError:
-            return payload, self._remember(address, control)
+    def _arrivals_with_destination(self, limit: int) -> Iterator[Arrival]:
+        recvmsg, peers, room = self._socket.recvmsg, self._by_answer, self._room
+        for _ in range(limit):
+            try:
+                payload, control, _, address = recvmsg(SLOT_BYTES, room)
+            except BlockingIOError:
+                return
+            try:
+                sender = peers[address, control[0][2]]
+            except (KeyError, IndexError):
+                sender = self._remember(address, control)
+            yield payload, sender, None
+            if self.paused:
+                return
 
     def _remember(self, address: SocketAddress, control: Sequence[ControlMessage]) -> Peer:
-        found = peer(address, reply_source.told(control, self._socket.family))
+        if not control:  # who shares the socket took back that the kernel tells
+            return self._by_address[address]
+        found = peer_at(address, reply_source.told(control, self._socket.family))
         if len(self._by_answer) >= MAX_PEERS:
             self._by_answer.clear()
         if len(control) == 1:
             self._by_answer[address, control[0][2]] = found
         return found
 
-    def _receive_described(self) -> tuple[bytes, Peer] | Copies | None:
-        try:
-            data, control, _, address = self._socket.recvmsg(SLOT_BYTES, self._room)
-        except BlockingIOError:
-            return None
-        flow = self.split(data, control, address)
-        return flow if len(flow) > 1 else (flow.payloads[0], flow.peers[0])
+    def _described_arrivals(self, limit: int) -> Iterator[Arrival]:
+        for _ in range(limit):
+            try:
+                data, control, _, address = self._socket.recvmsg(SLOT_BYTES, self._room)
+            except BlockingIOError:
+                return
+            flow = self.split(data, control, address)
+            if len(flow) > 1:
+                yield b"", NOBODY, flow
+            else:
+                yield flow.payloads[0], flow.peers[0], None
+            if self.paused:
+                return
 
     def split(self, data: bytes, messages: Sequence[ControlMessage], address: SocketAddress) -> Copies:
         """The datagrams of what came in one piece, by its control messages."""
@@ -128,7 +153,7 @@ class PlainEngine:
             if message[:2] == (SOL_UDP, UDP_GRO):
                 segment = int.from_bytes(message[2], sys.byteorder)
         answer = reply_source.told(messages, self._socket.family) if self._with_destination else b""
-        sender = peer(address, answer) if answer else self._by_address[address]
+        sender = peer_at(address, answer) if answer else self._by_address[address]
         if self._wanted:
             sender = described(sender, ancillary.read(messages, self._wanted))
         payloads = tuple([data[at : at + segment] for at in range(0, len(data) or 1, segment)])
@@ -136,33 +161,29 @@ class PlainEngine:
 
     # Sending
 
-    def send_one(self, datagram: bytes, peer: Peer) -> Outcome:
-        """Send one datagram."""
-        error = self._try(datagram, peer)
-        return SENT if error is None else self._try_again(error, datagram, peer)
-
-    def _try(self, datagram: bytes, peer: Peer) -> OSError | None:
+    def attempt(self, datagram: bytes, peer: Peer) -> OSError | None:
+        """Send one datagram; what the kernel says where it does not take it."""
         try:
             if peer.control:
-                self._socket.sendmsg([datagram], peer.control, 0, peer.socket_address)
-            elif self._connection.peer is not None:
-                self._socket.send(datagram)
+                self._sendmsg((datagram,), peer.control, 0, peer.socket_address)
+            elif self._connection.peer is None:
+                self._sendto(datagram, peer.socket_address)
             else:
-                self._socket.sendto(datagram, peer.socket_address)
+                self._socket.send(datagram)
         except OSError as error:
             return error
         return None
 
-    def _try_again(self, error: OSError, datagram: bytes, peer: Peer) -> Outcome:
-        """Send again what the kernel may not have refused for its own sake."""
+    def try_again(self, error: OSError, datagram: bytes, peer: Peer) -> Outcome:
+        """Send again what an attempt failed to, where the kernel may not have refused it for its own sake."""
         earlier: tuple[OSError, ...] = ()
         failed: OSError | None = error
         if self.may_be_of_earlier(error):
-            failed = self._try(datagram, peer)
+            failed = self.attempt(datagram, peer)
             if tells_of_earlier(error, failed):
                 earlier = (error,)
         elif peer.control and error.errno == errno.EINVAL:  # what was asked is no source address: a broadcast, say
-            failed = self._try(datagram, plain(peer))
+            failed = self.attempt(datagram, plain(peer))
         return Outcome(1, earlier=earlier) if failed is None else Outcome(0, 1, failed, earlier)
 
     def may_be_of_earlier(self, error: OSError) -> bool:
@@ -173,11 +194,11 @@ class PlainEngine:
         """Send each, in order."""
         sent, total = 0, NOTHING
         for datagram, peer in zip(datagrams, peers, strict=True):
-            outcome = self.send_one(datagram, peer)
-            if outcome is SENT:
+            error = self.attempt(datagram, peer)
+            if error is None:
                 sent += 1
             else:
-                total = total.plus(outcome)
+                total = total.plus(self.try_again(error, datagram, peer))
         return total.plus(Outcome(sent)) if sent else total
 
 

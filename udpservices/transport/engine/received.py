@@ -7,7 +7,7 @@ from operator import is_
 from typing import Final
 
 from udpservices.transport.engine.gso import datagrams_in
-from udpservices.transport.engine.peers import Peer, PeersByName, are_loopback
+from udpservices.transport.engine.peers import Peer, PeersByName, count_loopback, is_loopback
 from udpservices.transport.engine.receive_slots import ReceiveSlots
 
 
@@ -48,9 +48,8 @@ class Copies:
     def has_empty(self) -> bool:
         return b"" in self.payloads
 
-    @property
-    def is_from_loopback(self) -> bool:
-        return all(peer.is_loopback for peer in self.peers)
+    def from_loopback(self) -> int:
+        return sum(peer.is_loopback for peer in self.peers)
 
     def sent_to_many(self) -> Sequence[int]:
         return [index for index, peer in enumerate(self.peers) if peer.sent_to_many]
@@ -158,9 +157,14 @@ class InPlace:
     def has_empty(self) -> bool:
         return 0 in self.slot_lengths
 
-    @property
-    def is_from_loopback(self) -> bool:
-        return are_loopback(self.slots.names, self.slots.name_size, self.pieces)
+    def from_loopback(self) -> int:
+        if self.segment_sizes:
+            return sum(weight for slot, weight in enumerate(self._weights()) if is_loopback(self._name(slot)))
+        return count_loopback(self.slots.names, self.slots.name_size, self.pieces)
+
+    def _name(self, slot: int) -> bytes:
+        size = self.slots.name_size
+        return self.slots.names[slot * size : (slot + 1) * size]
 
     def sent_to_many(self) -> Sequence[int]:
         found = self.slots.sent_to_many(self.pieces)

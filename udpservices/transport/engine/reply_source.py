@@ -150,7 +150,7 @@ class ReplySources:
 
 
 def told(messages: Sequence[ControlMessage], family: int) -> bytes:
-    """What an answer must carry, by the control messages of one datagram (`socket.recvmsg`); nothing where none tells."""
+    """What an answer must carry, by the control messages of one datagram (`socket.recvmsg`); it may be nothing."""
     wanted = DESTINATION[AF_INET6 if family == AF_INET6 else AF_INET]
     for message in messages:
         if message[:2] == wanted:
