@@ -127,9 +127,10 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
         self.counters = Counters()
         self._state = State.CLOSED
         self._parts: _Parts | None = None
-        # Those of the parts that are wanted for each datagram.
+        # Of the parts what is wanted for each datagram.
         self._writer: Writer | None = None
-        self._reading: ReadLoop | None = None
+        #: When and how it reads; None while it is closed.
+        self.reading: ReadLoop | None = None
         self._policies: tuple[Policy, ...] = ()
         self._adopted: socket.socket | None = None
         self._may_coalesce = True
@@ -231,7 +232,7 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
             self._realPortNumber = None
             sock.close()
             raise
-        self._writer, self._reading = parts.writer, parts.reading
+        self._writer, self.reading = parts.writer, parts.reading
         parts.delivery.set_policies(self._policies)
         self._say(f"{self._getLogPrefix(self.protocol)} starting on {self._number}")
         self._at_shutdown = self.reactor.addSystemEventTrigger("during", "shutdown", self._end)
@@ -319,7 +320,7 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
         return True
 
     def _close(self) -> None:
-        parts, self._parts, self._writer, self._reading = self._parts, None, None, None
+        parts, self._parts, self._writer, self.reading = self._parts, None, None, None
         if parts is None:
             return
         parts.reading.stop()
@@ -366,8 +367,8 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
 
     def doRead(self) -> None:
         """There is something to read."""
-        if self._reading is not None:
-            self._reading.turn()
+        if self.reading is not None:
+            self.reading.turn()
 
     def startWriting(self) -> None:
         """Call `doWrite` when there is room; the poller must watch for errors too then, which it tells readers."""

@@ -128,6 +128,11 @@ class ReadLoop:
             self._watch(True)
 
     @property
+    def backlog(self) -> int:
+        """How many datagrams were read and wait for the next turn."""
+        return self._delivery.rest
+
+    @property
     def is_reading(self) -> bool:
         """Whether the port reads, or will soon."""
         return self.state is not Reading.STOPPED
