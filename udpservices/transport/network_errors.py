@@ -31,12 +31,21 @@ class NetworkErrors:
 
     def heard(self, error: OSError) -> None:
         """A send or a receive failed with it: the queue may say more, and then says it of this error too."""
-        if not self._asked or not self.look():
+        if not self._asked or not self._report_queued()[1]:
             self._faults.network_failed(error)
 
     def look(self) -> bool:
-        """Report what is queued, up to a limit, whoever asked for the queue. Whether there was an error in it."""
-        errors = error_queue.read_errors(self._socket).errors
+        """Report what is queued, up to a limit, whoever asked for the queue. Whether there was anything in it."""
+        return self._report_queued()[0] > 0
+
+    def _report_queued(self) -> tuple[int, int]:
+        """How many entries were taken off the queue, and how many were reported.
+
+        What waits there takes its room from what is to be received. What this host itself says (it names no offender)
+        the send has raised that it is about.
+        """
+        found = error_queue.read_errors(self._socket)
+        errors = [error for error in found.errors if error.offender is not None]
         for error in errors:
             self._faults.network_failed(error)
-        return bool(errors)
+        return found.taken, len(errors)

@@ -35,6 +35,7 @@ from udpservices.transport.multicast import MulticastMethods
 from udpservices.transport.network_errors import NetworkErrors
 from udpservices.transport.open_ports import open_ports
 from udpservices.transport.policy import Policy, as_policy
+from udpservices.transport.poller import Poller
 from udpservices.transport.read_loop import ReadLoop
 from udpservices.transport.write_queue import WriteQueue
 from udpservices.transport.writer import Writer
@@ -59,6 +60,7 @@ class _Parts:
 
     def __init__(self, port: "DatagramPort", sock: socket.socket, wanted: frozenset[str]) -> None:
         protocol, reactor, counters = port.protocol, port.reactor, port.counters
+        self.poller = Poller(reactor, port, sock)
         connected = peer_of(sock)
         wildcard = connected is None and is_wildcard(sock.getsockname()[0])
         with_destination = wildcard and sockopts.report_destination(sock)
@@ -84,7 +86,7 @@ class _Parts:
             self.faults,
             counters,
             reactor,
-            watch=port._watch_reading,
+            watch=self.poller.watch_reading,
             writing=lambda: bool(self.queue),
             lost=port._lost,
             may_coalesce=port.may_coalesce,
@@ -320,11 +322,12 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
         return True
 
     def _close(self) -> None:
-        parts, self._parts, self._writer, self.reading = self._parts, None, None, None
+        parts = self._parts
         if parts is None:
             return
         parts.reading.stop()
-        self._watch_writing(False)
+        parts.poller.close()
+        self._parts = self._writer = self.reading = None
         parts.delivery.turn_away()
         parts.writer.close()
         if parts.connection.peer is None:
@@ -352,8 +355,8 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
     # Reading and writing
 
     def fileno(self) -> int:
-        """The descriptor, which the poller watches."""
-        return self.socket.fileno() if self._parts is not None else -1
+        """The descriptor by which the reactor knows the port: the socket's, unless `Poller` says otherwise."""
+        return self._parts.poller.fileno() if self._parts is not None else -1
 
     def startReading(self) -> None:
         """Read what arrives."""
@@ -383,19 +386,11 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
         if self._parts is not None:
             self._parts.queue.go_on()
 
-    def _watch_reading(self, watched: bool) -> None:
-        if watched:
-            self.reactor.addReader(self)
-        else:
-            self.reactor.removeReader(self)
-
     def _watch_writing(self, watched: bool) -> None:
-        if not watched:
-            self.reactor.removeWriter(self)
-            return
         if self._parts is not None:
-            self._parts.reading.poll()
-        self.reactor.addWriter(self)
+            if watched:
+                self._parts.reading.poll()
+            self._parts.poller.watch_writing(watched)
 
     def readConnectionLost(self, reason: Failure) -> None:
         """Go on: epoll and poll take an ICMP error (a bare EPOLLERR) for the end of a connection."""

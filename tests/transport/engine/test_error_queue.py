@@ -91,7 +91,7 @@ class TestPortUnreachable:
         else:
             sock.sendto(b"x", peer)
         assert has_error(sock)
-        errors, more = read_errors(sock)
+        errors, more, _ = read_errors(sock)
         assert [told(error) for error in errors] == [(errno.ECONNREFUSED, peer, host, None)]
         assert not more
         assert errors[0].strerror == "Connection refused"
@@ -107,12 +107,12 @@ class TestPortUnreachable:
         sock.sendto(b"x", deaf_peer(opened, host))
         refused(opened, asking(opened, host), host)
         assert not has_error(sock, 0)
-        assert read_errors(sock) == ([], False)
+        assert read_errors(sock)[:2] == ([], False)
 
 
 class TestReading:
     def test_nothing_there(self, opened: ExitStack) -> None:
-        assert read_errors(asking(opened, "127.0.0.1")) == ([], False)
+        assert read_errors(asking(opened, "127.0.0.1"))[:2] == ([], False)
 
     def test_one_slice_at_a_time(self, opened: ExitStack) -> None:
         """What is left makes itself heard: the next entry's errno is the pending error."""
@@ -120,25 +120,25 @@ class TestReading:
         refused(opened, sock, "127.0.0.1", 5)
         assert not pending(sock)
         for count, more, number in [(2, True, errno.ECONNREFUSED), (2, True, errno.ECONNREFUSED), (1, False, 0)]:
-            errors, is_more = read_errors(sock, 2)
+            errors, is_more, _ = read_errors(sock, 2)
             assert (len(errors), is_more) == (count, more)
             assert pending(sock) == number
 
     def test_bounded(self, opened: ExitStack) -> None:
         sock = asking(opened, "127.0.0.1")
         refused(opened, sock, "127.0.0.1", SLICE + 1)
-        errors, more = read_errors(sock)
+        errors, more, _ = read_errors(sock)
         assert (len(errors), more) == (SLICE, True)
-        errors, more = read_errors(sock)
+        errors, more, _ = read_errors(sock)
         assert (len(errors), more) == (1, False)
 
     def test_at_the_limit(self, opened: ExitStack) -> None:
         """Whether more waits is not known then."""
         sock = asking(opened, "127.0.0.1")
         refused(opened, sock, "127.0.0.1", 2)
-        errors, more = read_errors(sock, 2)
+        errors, more, _ = read_errors(sock, 2)
         assert (len(errors), more) == (2, True)
-        assert read_errors(sock) == ([], False)
+        assert read_errors(sock)[:2] == ([], False)
 
     def test_leaves_datagrams(self, opened: ExitStack) -> None:
         sock = asking(opened, "127.0.0.1")
@@ -190,7 +190,7 @@ class TestOtherEntries:
             sock.sendto(b"x", peer.getsockname())
             assert has_error(sock)
             assert not pending(sock)
-            assert read_errors(sock) == ([], False)
+            assert read_errors(sock)[:2] == ([], False)
             assert not has_error(sock, 0)
         refused(opened, sock, "127.0.0.1")
         assert [error.errno for error in read_errors(sock).errors] == [errno.ECONNREFUSED]
@@ -205,7 +205,7 @@ class TestOtherEntries:
             sock.sendto(b"x" * 10_000, MSG_ZEROCOPY, peer.getsockname())
             peer.recv(65_535)
             assert has_error(sock)
-            assert read_errors(sock) == ([], False)
+            assert read_errors(sock)[:2] == ([], False)
 
     def test_are_counted(self, opened: ExitStack) -> None:
         """A queue of nothing else is read in slices too."""
@@ -216,8 +216,8 @@ class TestOtherEntries:
                 sock.sendto(b"x", peer.getsockname())
                 assert has_error(sock)
                 peer.recv(10)
-        assert read_errors(sock, 2) == ([], True)
-        assert read_errors(sock, 2) == ([], False)
+        assert read_errors(sock, 2)[:2] == ([], True)
+        assert read_errors(sock, 2)[:2] == ([], False)
 
     @pytest.mark.parametrize("report", [b"", b"\x01\x00", struct.pack("@IBBBxII", errno.EPROTO, 99, 0, 0, 0, 0)])
     def test_not_understood(self, report: bytes) -> None:
@@ -232,7 +232,7 @@ class TestOtherEntries:
                 self.left -= 1
                 return b"", [(SOL_SOCKET, 2, b"?"), (IPPROTO_IP, IP_RECVERR, report)], 0, None
 
-        assert read_errors(cast("socket.socket", Queue())) == ([], False)
+        assert read_errors(cast("socket.socket", Queue()))[:2] == ([], False)
 
     @pytest.mark.parametrize("name", [b"", b"\0", bytes(16), struct.pack("@H", AF_INET6) + bytes(14)])
     def test_no_offender(self, name: bytes) -> None:
@@ -281,7 +281,7 @@ class TestAsking:
         with udp_socket() as sock:
             monkeypatch.setattr(sys, "platform", "darwin")
             report_errors(sock)
-            assert read_errors(sock) == ([], False)
+            assert read_errors(sock)[:2] == ([], False)
             assert sock.getsockopt(IPPROTO_IP, IP_RECVERR) == 0
 
 

@@ -59,6 +59,8 @@ class Reported(NamedTuple):
     errors: list[NetworkError]
     #: Whether the look ended at its limit: more entries may wait.
     more: bool
+    #: How many entries were taken off the queue, those that are no errors among them.
+    taken: int
 
 
 def report_errors(sock: socket) -> None:
@@ -83,16 +85,16 @@ def read_errors(sock: socket, limit: int = SLICE) -> Reported:
     """
     errors: list[NetworkError] = []
     if not sys.platform.startswith("linux"):
-        return Reported(errors, more=False)
-    for _ in range(limit):
+        return Reported(errors, more=False, taken=0)
+    for taken in range(limit):
         try:
             _, control, _, address = sock.recvmsg(0, _ROOM, _MSG_ERRQUEUE)
         except BlockingIOError:
-            return Reported(errors, more=False)
+            return Reported(errors, more=False, taken=taken)
         for level, kind, data in control:
             if (level, kind) in _REPORTS and (error := _network_error(data, address)):
                 errors.append(error)
-    return Reported(errors, more=True)
+    return Reported(errors, more=True, taken=limit)
 
 
 def _network_error(report: bytes, address: SocketAddress | None) -> NetworkError | None:
