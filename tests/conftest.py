@@ -73,7 +73,7 @@ def _closed(reactor: Any) -> None:
         if isinstance(port, DatagramPort) and port.connected:
             port.socket.close()  # it is busy, and the poller does not know of it
         call.cancel()
-    open_ports._count.clear()  # ports that end so tell nobody
+    open_ports.clear()  # ports that end so tell nobody
     if hasattr(reactor, "_poller") and hasattr(reactor._poller, "close"):
         reactor._poller.close()
     if hasattr(reactor, "_asyncioEventloop"):

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.support import ROOT, Process, ask, serving, tool, udp_socket, wait_until
-from udpservices.transport.engine import libc as mmsg
+from udpservices.transport.engine import libc
 
-pytestmark = pytest.mark.skipif(not mmsg.is_available(), reason="this system reads one datagram a call")
+pytestmark = pytest.mark.skipif(not libc.is_available("recvmmsg"), reason="this system reads one datagram a call")
 
 BATCHES = 3
-COUNT = BATCHES * mmsg.SLOTS
+COUNT = BATCHES * libc.SLOTS
 
 RECEIVING = {"recv", "recvfrom", "recvmsg", "recvmmsg"}
 SENDING = {"send", "sendto", "sendmsg", "sendmmsg"}

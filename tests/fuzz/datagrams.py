@@ -30,7 +30,7 @@ from udpservices.services.timeservice import Time
 from udpservices.testing import connect
 from udpservices.transport.batch import Batch
 from udpservices.transport.counters import Counters
-from udpservices.transport.engine import libc as mmsg
+from udpservices.transport.engine import gso, libc
 from udpservices.transport.engine import peers
 from udpservices.transport.engine.peers import NAME_SIZE, PeersByName
 from udpservices.transport.engine.receive_slots import Arrays
@@ -133,12 +133,12 @@ def batch(data: bytes) -> None:
     """Arrays that are full of anything: every datagram is sent, or counted as unsent."""
     header, rest = data[:4].ljust(4, b"\0"), data[4:] or b"\0"
     family = (AF_INET, AF_INET6)[header[0] & 1]
-    count = header[1] % mmsg.SLOTS + 1
+    count = header[1] % libc.SLOTS + 1
     size = sockopts.CONTROL_SIZE[family] if header[0] & 2 else 0
     flows = bool(header[0] & 16)
-    arrays, idle = _arrays(family, size, mmsg.SEGMENT_SPACE * flows), []  # type: ignore[var-annotated]
+    arrays, idle = _arrays(family, size, gso.SEGMENT_SPACE * flows), []  # type: ignore[var-annotated]
     _fill(arrays.names, rest)
-    coalesced = (mmsg.COALESCED_HEADER + rest[:4]).ljust(mmsg.SEGMENT_SPACE, b"\0") * flows
+    coalesced = (gso.COALESCED_HEADER + rest[:4]).ljust(gso.SEGMENT_SPACE, b"\0") * flows
     _fill(arrays.controls, rest[::-1] if header[0] & 4 else coalesced + _destinations(size, rest))
     for slot in range(count):
         arrays._lengths[slot] = rest[slot % len(rest)] * (header[2] % 3)
@@ -188,7 +188,7 @@ def policies(data: bytes) -> None:
     """Whatever a name says, guard and limit take the datagram or count it, and what the guard took it takes again."""
     header, rest = data[:5].ljust(5, b"\0"), data[5:] or b"\0"
     family = (AF_INET, AF_INET6)[header[0] & 1]
-    count = header[1] % mmsg.SLOTS + 1
+    count = header[1] % libc.SLOTS + 1
     arrays, clock = _arrays(family, 0), Clock()
     _fill(arrays.names, rest)
     for slot in range(count):

@@ -28,7 +28,7 @@ from udpservices.policy.guard.port_rules import ONE_IN
 from udpservices.policy.guard.reasons import NOBODY, Refusals
 from udpservices.services.echo import Echo
 from udpservices.transport.counters import Counters
-from udpservices.transport.engine import libc as mmsg
+from udpservices.transport.engine import gso, libc
 from udpservices.transport.engine import peers
 from udpservices.transport.engine.peers import pack
 from udpservices.transport.faults import LOG_INTERVAL
@@ -542,7 +542,7 @@ class TestSamples:
         assert not sampled.clock.getDelayedCalls()
 
 
-@pytest.mark.skipif(not mmsg.is_available(), reason="this system makes a peer of each datagram that it reads")
+@pytest.mark.skipif(not libc.is_available("recvmmsg"), reason="this system makes a peer of each datagram that it reads")
 def test_forged_sources_cost_no_peer_each(guarded: Guarded, monkeypatch: pytest.MonkeyPatch, decides: str) -> None:
     """What is refused in Python must cost less than an answer, and the text of an address is half of one."""
     made: list[Any] = []
@@ -580,7 +580,7 @@ class TestSockets:
     def test_flows_that_were_queued_before_the_filter(self, guarded: Guarded, decides: str) -> None:
         """Each is one piece in the queue, and many datagrams."""
         with udp_socket() as sock:
-            if not mmsg.coalesce(sock):
+            if not gso.coalesce(sock):
                 pytest.skip("nothing is coalesced in this mode")
             bad = guarded.client("127.0.1.9")
             for _ in range(200):

@@ -9,6 +9,7 @@ from twisted.internet.protocol import DatagramProtocol
 
 from tests.support import PATIENCE, udp_socket
 from udpservices import Batch, DatagramReactor
+from udpservices.transport.read_loop import ReadLoop
 
 LOOPBACK = "127.0.0.1"
 
@@ -68,6 +69,12 @@ def queue(port: Any, datagrams: list[bytes]) -> socket.socket:
     for datagram in datagrams:
         client.send(datagram)
     return client
+
+
+def expect_much(reading: ReadLoop | None) -> None:
+    """Have a port read as many datagrams a call as there are, as after much has come; it does so for a few batches."""
+    assert reading is not None
+    reading._light, reading._small = False, 0
 
 
 def heard(client: socket.socket, count: int) -> list[bytes]:

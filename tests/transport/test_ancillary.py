@@ -17,10 +17,9 @@ from tests.support import udp_socket
 from tests.transport.peers import Recorder
 from udpservices import Ancillary, Batch, DatagramReactor, DatagramService, Peer
 from udpservices.endpoints import parse
-from udpservices.net.sockopts import split_control as split
+from udpservices.net.cmsg import split_control as split
 from udpservices.testing import sender
-from udpservices.transport.engine import ancillary
-from udpservices.transport.engine import libc as mmsg
+from udpservices.transport.engine import ancillary, libc
 from udpservices.transport.engine.ancillary import read
 
 ALL = ("arrival_time", "hop_limit", "traffic_class", "destination", "drops")
@@ -63,7 +62,7 @@ def marked(family: socket.AddressFamily, hop_limit: int, traffic_class: int) -> 
 def together(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whichever system call reads."""
     if not request.param:
-        monkeypatch.setattr(mmsg, "_AVAILABLE", False)
+        monkeypatch.setattr(libc, "_available", False)
 
 
 @pytest.mark.usefixtures("together")

@@ -12,10 +12,10 @@ from zope.interface.verify import verifyObject
 
 from tests.conftest import Turning, own_reactor
 from tests.support import udp_socket
-from tests.transport.peers import Batches, Echoing, Recorder, heard, queue
+from tests.transport.peers import Batches, Echoing, Recorder, expect_much, heard, queue
 from udpservices import Batch, DatagramReactor, IBatchDatagramProtocol
 from udpservices.services.echo import Echo
-from udpservices.transport.engine import libc as mmsg
+from udpservices.transport.engine import libc
 
 LOOPBACK = "127.0.0.1"
 
@@ -69,30 +69,32 @@ class TestBatch:
             me = client.getsockname()
         assert seen == [(0, b"", me), (1, b"a", me), (2, b"bc", me)]
 
-    @pytest.mark.skipif(not mmsg.is_available(), reason="this system reads one datagram a call")
+    @pytest.mark.skipif(not libc.is_available("recvmmsg"), reason="this system reads one datagram a call")
     def test_comes_together_within_the_budget(self, epoll: Turning) -> None:
         """What is queued comes in one batch, and no more of it in a turn than the budget."""
         protocol = Batches(lambda protocol, batch: batch.reflect())
         port = DatagramReactor(epoll.reactor).listenUDP(0, protocol, interface=LOOPBACK)
-        port.budget, port.patience = 128, inf
+        expect_much(port.reading)
+        port.reading.budget, port.reading.patience = 128, inf
         with queue(port, [b"x"] * 150):
             epoll.turn()
             assert protocol.sizes == [64, 64]
             epoll.until(lambda: port.counters.sent == 150)
 
-    @pytest.mark.skipif(not mmsg.is_available(), reason="this system reads one datagram a call")
+    @pytest.mark.skipif(not libc.is_available("recvmmsg"), reason="this system reads one datagram a call")
     def test_a_turn_takes_no_more_time_than_it_may(self, epoll: Turning) -> None:
         """Where the first datagrams took half of it, as many may follow in this turn."""
         protocol = Batches(lambda protocol, batch: batch.reflect())
         port = DatagramReactor(epoll.reactor).listenUDP(0, protocol, interface=LOOPBACK)
-        port.patience = 0.0
+        expect_much(port.reading)
+        port.reading.patience = 0.0
         with queue(port, [b"x"] * 150):
             epoll.turn()
             assert protocol.sizes == [64]
-            assert port._more(64, 1e-3) == 0
-            port.patience = 2e-3
-            assert port._more(64, 1e-3) == 64
-            assert port._more(64, 1e-6) == port.budget - 64
+            assert port.reading._more(64, 1e-3) == 0
+            port.reading.patience = 2e-3
+            assert port.reading._more(64, 1e-3) == 64
+            assert port.reading._more(64, 1e-6) == port.reading.budget - 64
             epoll.until(lambda: port.counters.sent == 150)
 
     def test_keep_narrows_it(self, epoll: Turning) -> None:
@@ -104,6 +106,7 @@ class TestBatch:
             batch.reflect()
 
         port = DatagramReactor(epoll.reactor).listenUDP(0, Batches(narrow), interface=LOOPBACK)
+        expect_much(port.reading)
         with queue(port, [b"0", b"1", b"2", b"3", b"4", b"5"]) as client:
             epoll.until(lambda: port.counters.sent == 3)
             assert heard(client, 3) == [b"3", b"1", b"1"]
@@ -134,6 +137,7 @@ class TestBatch:
             seen.extend(batch.payloads)
 
         port = DatagramReactor(epoll.reactor).listenUDP(0, Batches(look), interface=LOOPBACK)
+        expect_much(port.reading)
         with queue(port, [b"0", b"1", b"2"]):
             epoll.until(lambda: seen)
         assert seen == [b"2", b"2", b"0"]
@@ -166,10 +170,11 @@ class TestBatch:
             kept.extend([batch, batch.view(0)])
 
         port = DatagramReactor(epoll.reactor).listenUDP(0, Batches(keep), interface=LOOPBACK)
+        expect_much(port.reading)
         with queue(port, [b"one", b"two"]):
             epoll.until(lambda: kept)
         batch, view = kept[:2]
-        if mmsg.is_available():
+        if libc.is_available("recvmmsg"):
             with pytest.raises(ValueError, match="released"):
                 bytes(view)
         for look in (len, lambda batch: batch.longest, lambda batch: batch.has_empty, lambda batch: batch.names):

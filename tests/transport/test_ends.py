@@ -14,9 +14,9 @@ from twisted.python.failure import Failure
 
 from tests.conftest import Turning, own_reactor
 from tests.support import PATIENCE, ROOT, udp_socket
-from tests.transport.peers import Recorder
+from tests.transport.peers import Recorder, expect_much
 from udpservices import Batch, DatagramReactor
-from udpservices.transport.engine import libc as mmsg
+from udpservices.transport.engine import libc
 from udpservices.transport.open_ports import open_ports
 
 LOOPBACK = "127.0.0.1"
@@ -27,6 +27,7 @@ import socket, sys
 from twisted.internet import reactor
 from twisted.internet.protocol import DatagramProtocol
 from udpservices import DatagramReactor
+from udpservices.transport.read_loop import Reading
 
 class Ending(DatagramProtocol):
     noisy = False
@@ -34,7 +35,7 @@ class Ending(DatagramProtocol):
     def datagramReceived(self, datagram, addr):
         self.received += 1
         if self.received == 2000:
-            print("busy:", port._spinning is not None or not port._watched)
+            print("busy:", port.reading.state is Reading.SPINNING)
             reactor.stop()
         elif self.received < 2000:
             self.transport.write(datagram, addr)
@@ -175,7 +176,7 @@ def test_socket_that_cannot_be_set_up_is_closed(epoll: Turning, monkeypatch: pyt
     assert opened[0].fileno() == -1
 
 
-@pytest.mark.skipif(not mmsg.is_available(), reason="this system reads one datagram a call")
+@pytest.mark.skipif(not libc.is_available("recvmmsg"), reason="this system reads one datagram a call")
 def test_processes_that_fork_share_no_memory() -> None:
     """A child that receives does not write where the parent's datagrams lie."""
     seen: list[list[bytes]] = []
@@ -192,13 +193,17 @@ def test_processes_that_fork_share_no_memory() -> None:
         def datagramsReceived(self, batch: Batch) -> None:
             child = os.fork()
             if not child:
-                batch.arrays.buffer[:5] = b"CHILD"
+                try:
+                    batch.storage.slots.buffer[:5] = b"CHILD"  # type: ignore[attr-defined]
+                except BaseException:
+                    os._exit(1)
                 os._exit(0)
-            os.waitpid(child, 0)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
             seen.append(list(batch.payloads))
 
     with own_reactor("epoll") as turning, udp_socket() as client:
         port = DatagramReactor(turning.reactor).listenUDP(0, Forking(), interface=LOOPBACK)  # type: ignore[arg-type]
+        expect_much(port.reading)
         client.sendto(b"parent", (LOOPBACK, port.getHost().port))
         turning.until(lambda: seen)
     assert seen == [[b"parent"]]

@@ -18,12 +18,15 @@ from tests.support import missing, udp_socket
 from tests.transport.peers import Echoing, Recorder
 from udpservices import Batch, DatagramReactor
 from udpservices.services.echo import Echo
-from udpservices.transport import sending
-from udpservices.transport.engine import libc as mmsg
+from udpservices.transport.engine import gso, libc
+from udpservices.transport.engine.base import Outcome
+from udpservices.transport.engine.mmsg import MmsgEngine
+from udpservices.transport.engine.plain import PlainEngine
 from udpservices.transport.port import DatagramPort
+from udpservices.transport.read_loop import Reading, ReadLoop
 
 pytestmark = pytest.mark.skipif(
-    not mmsg.is_available() or bool(os.environ.get("UDPSERVICES_NO_GSO")), reason="nothing is coalesced in this mode"
+    not libc.is_available("recvmmsg") or bool(os.environ.get("UDPSERVICES_NO_GSO")), reason="nothing is coalesced in this mode"
 )
 
 LOOPBACK = "127.0.0.1"
@@ -55,7 +58,7 @@ class Iterating(DatagramProtocol):
 def send_flow(client: socket.socket, payloads: list[bytes], to: tuple[str, int]) -> None:
     """Send datagrams of one size, the last one perhaps shorter, in one piece."""
     size = len(payloads[0])
-    control = [(mmsg.SOL_UDP, mmsg.UDP_SEGMENT, size.to_bytes(2, "little"))] if len(payloads) > 1 else []
+    control = [(gso.SOL_UDP, gso.UDP_SEGMENT, size.to_bytes(2, "little"))] if len(payloads) > 1 else []
     try:
         client.sendmsg(payloads, control, 0, to)
     except OSError as error:
@@ -64,15 +67,18 @@ def send_flow(client: socket.socket, payloads: list[bytes], to: tuple[str, int])
 
 @contextmanager
 def coalescing(
-    protocol: Any, interface: str = LOOPBACK, *, settled: bool = False
+    protocol: Any, interface: str = LOOPBACK, *, settled: bool = False, longest: int = 65_535
 ) -> Iterator[tuple[Turning, DatagramPort, Any]]:
-    """A port that is busy enough for its flows to come in one piece, and a client; `settled`: the poller has it."""
+    """A port that is busy enough for its flows to come in one piece, and a client; `settled`: the poller has it.
+
+    The port takes datagrams of up to `longest` bytes.
+    """
     target = "::1" if ":" in interface else LOOPBACK
     with own_reactor("epoll") as turning, udp_socket(target) as client:
-        port = DatagramReactor(turning.reactor).listenUDP(0, protocol, interface=interface)
+        port = DatagramReactor(turning.reactor).listenUDP(0, protocol, interface=interface, maxPacketSize=longest)
         grow_busy(turning, port, client, target)
         if settled:
-            turning.until(lambda: port._spinning is None)
+            turning.until(lambda: port.reading.state is not Reading.SPINNING)
         protocol.looking = True
         yield turning, port, client
         stop(turning, port)
@@ -87,9 +93,9 @@ def stop(turning: Turning, port: DatagramPort) -> None:
 
 def grow_busy(turning: Turning, port: DatagramPort, client: socket.socket, target: str) -> None:
     for _ in range(3):
-        for _ in range(mmsg.SLOTS):
+        for _ in range(libc.SLOTS):
             client.sendto(b"-", (target, port.getHost().port))
-        received = port.counters.received + mmsg.SLOTS
+        received = port.counters.received + libc.SLOTS
         turning.until(lambda: port.counters.received == received)  # noqa: B023
     answers = port.counters.sent
     for _ in range(answers):
@@ -126,14 +132,14 @@ class TestFlow:
     def test_lies_in_one_piece(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """And leaves in one: the echo of 20 datagrams is one header."""
         pushed: list[tuple[int, ...]] = []
-        push = sending.Sender._push
+        push = MmsgEngine._push
 
-        def record(self: Any, send: Any, weights: Any, *more: Any) -> None:
+        def record(self: Any, send: Any, weights: Any, *more: Any) -> Outcome:
             pushed.append(tuple(weights))
-            push(self, send, weights, *more)
+            return push(self, send, weights, *more)
 
         with coalescing(Echo()) as (turning, port, client):
-            monkeypatch.setattr(sending.Sender, "_push", record)
+            monkeypatch.setattr(MmsgEngine, "_push", record)
             to = (LOOPBACK, port.getHost().port)
             sent = port.counters.sent
             send_flow(client, flow(20, 100), to)
@@ -145,7 +151,7 @@ class TestFlow:
         """However long the flows are: timers wait for no more datagrams than ever."""
         protocol = Recorder()
         with coalescing(protocol) as (turning, port, client):
-            turning.until(lambda: port._spinning is None)
+            turning.until(lambda: port.reading.state is not Reading.SPINNING)
             port.stopReading()
             payloads = [payload for _ in range(20) for payload in flow(50, 10)]
             for start in range(0, 1000, 50):
@@ -156,7 +162,7 @@ class TestFlow:
             while len(protocol.received) < 1000:
                 turning.turn()
                 most, had = max(most, len(protocol.received) - had), len(protocol.received)
-        assert most <= port.budget
+        assert most <= ReadLoop.budget
         assert [payload for payload, _ in protocol.received] == payloads
 
     def test_stopping_in_the_middle_counts_the_rest(self) -> None:
@@ -185,7 +191,7 @@ class TestFlow:
             delivered = len(protocol.received)
             port.stopListening()
             turning.until(lambda: protocol.stopped)
-        assert delivered == mmsg.SLOTS
+        assert delivered == libc.SLOTS
         assert port.counters.received - read == delivered + port.counters.withheld
         assert port.counters.withheld
 
@@ -195,7 +201,7 @@ class TestFlow:
         class Impatient(Recorder):
             def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
                 super().datagramReceived(datagram, addr)
-                if datagram == second[mmsg.SLOTS - 50 - 1]:
+                if datagram == second[libc.SLOTS - 50 - 1]:
                     self.transport.stopListening()
                     turning.turn(3)
 
@@ -206,8 +212,8 @@ class TestFlow:
             for payloads in (flow(50, 10), second, flow(50, 12)):
                 send_flow(client, payloads, (LOOPBACK, port.getHost().port))
             turning.until(lambda: protocol.stopped)
-        assert len(protocol.received) == mmsg.SLOTS
-        assert port.counters.received - read == mmsg.SLOTS + port.counters.withheld
+        assert len(protocol.received) == libc.SLOTS
+        assert port.counters.received - read == libc.SLOTS + port.counters.withheld
 
     def test_handler_that_turns_the_reactor_loses_nothing(self) -> None:
         """What its turn leaves for the next one comes behind what the outer one leaves."""
@@ -240,7 +246,7 @@ class TestFlow:
                 send_flow(client, flow(50, 10), to)
             send_flow(friend, flow(10, 100), to)
             port.startReading()
-            turning.until(lambda: port._rest)
+            turning.until(lambda: port.reading.backlog)
             delivered = len(protocol.received)
             port.connect(*friend.getsockname())
             turning.until(lambda: len(protocol.received) == delivered + 10)
@@ -252,20 +258,20 @@ class TestFlow:
         protocol = Iterating()
         protocol.looking = True
         with coalescing(protocol) as (turning, port, client):
-            assert not mmsg.is_coalescing(port.socket)
+            assert not gso.is_coalescing(port.socket)
             protocol.batches.clear()
             queue_flows(port, client)
             turning.until(lambda: sum(map(len, protocol.batches)) == 150)
-        assert max(map(len, protocol.batches)) <= mmsg.SLOTS
+        assert max(map(len, protocol.batches)) <= libc.SLOTS
 
     def test_who_looks_later_keeps_to_it_from_the_second_batch_on(self) -> None:
         protocol = Iterating()
         with coalescing(protocol, settled=True) as (turning, port, client):
-            assert mmsg.is_coalescing(port.socket)
+            assert gso.is_coalescing(port.socket)
             queue_flows(port, client)
             turning.until(lambda: len(protocol.batches) == 1)
             assert len(protocol.batches[0]) == 150
-            port.budget = mmsg.SLOTS
+            port.reading.budget = libc.SLOTS
             queue_flows(port, client)
             turning.until(lambda: len(protocol.batches) == 4)
         assert list(map(len, protocol.batches[1:])) == [50, 50, 50]
@@ -276,7 +282,7 @@ class TestFlow:
         protocol = Recorder()
         target = "::1" if ":" in interface else LOOPBACK
         with own_reactor("epoll") as turning, udp_socket(interface) as shared, udp_socket(target) as client:
-            assert mmsg.coalesce(shared)
+            assert gso.coalesce(shared)
             port = DatagramReactor(turning.reactor).adoptDatagramPort(shared.fileno(), shared.family, protocol)
             shared.setsockopt(*option, 0)
             send_flow(client, flow(20, 100), (target, port.getHost().port))
@@ -291,15 +297,14 @@ class TestFlow:
                 client.sendto(b"x", (LOOPBACK, port.getHost().port))
                 turning.until(lambda: port.counters.sent == number + 1)  # noqa: B023
             grow_busy(turning, port, client, LOOPBACK)
-            assert mmsg.is_coalescing(port.socket)
+            assert gso.is_coalescing(port.socket)
             stop(turning, port)
 
     def test_longer_than_the_port_takes(self) -> None:
         """What is longer is the datagram, not the flow."""
         protocol = Recorder()
-        with coalescing(protocol) as (turning, port, client):
+        with coalescing(protocol, longest=100) as (turning, port, client):
             protocol.received.clear()
-            port.maxPacketSize = 100
             for size in (101, 100):
                 send_flow(client, flow(20, size), (LOOPBACK, port.getHost().port))
             turning.until(lambda: len(protocol.received) == 20)
@@ -308,7 +313,7 @@ class TestFlow:
     def test_kernel_that_refuses_it_gets_plain_datagrams(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The way back may have a smaller MTU than the way here."""
         with coalescing(Echo()) as (turning, port, client):
-            send = mmsg.send_many
+            send = libc.send_many
 
             def refuse(descriptor: int, headers: int, count: int) -> int:
                 raise OSError(22, os.strerror(22))
@@ -339,21 +344,21 @@ class TestBusy:
                     client.sendto(b"x", (LOOPBACK, port.getHost().port))
                 before = port.counters.received
                 turning.turn()
-                assert port.counters.received - before <= port.budget
+                assert port.counters.received - before <= port.reading.budget
                 port.startReading()
 
     @pytest.fixture
     def no_room(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         """While there is something in it, the kernel has no room for what is sent one by one."""
         errors: list[int] = []
-        attempt = sending.Sender._try
+        attempt = PlainEngine.attempt
 
-        def maybe(self: Any, datagram: bytes, peer: Any) -> None:
+        def maybe(self: Any, datagram: bytes, peer: Any) -> OSError | None:
             if errors:
-                raise OSError(errors[0], os.strerror(errors[0]))
-            attempt(self, datagram, peer)
+                return OSError(errors[0], os.strerror(errors[0]))
+            return attempt(self, datagram, peer)
 
-        monkeypatch.setattr(sending.Sender, "_try", maybe)
+        monkeypatch.setattr(PlainEngine, "attempt", maybe)
         return errors
 
     def test_hears_on_when_a_handler_waits_for_room(self, no_room: list[int]) -> None:
@@ -382,7 +387,7 @@ class TestBusy:
             for _ in range(5):
                 send_flow(client, flow(50, 10), (LOOPBACK, port.getHost().port))
             port.startReading()
-            turning.until(lambda: port._rest)
+            turning.until(lambda: port.reading.backlog)
             no_room.append(errno.EAGAIN)
             port.writeWhenWritable(b"!", client.getsockname())
             no_room.clear()
@@ -400,7 +405,7 @@ class TestBusy:
             port.startReading()
             no_room.append(errno.EAGAIN)
             port.writeWhenWritable(b"!")
-            turning.until(lambda: port._rest)
+            turning.until(lambda: port.reading.backlog)
             client.close()
             port.socket.send(b"to nobody")
             turning.until(lambda: len(protocol.received) == 500)
@@ -443,7 +448,7 @@ class TestSocketsOfOthers:
         with udp_socket() as shared, udp_socket() as client:
             port = DatagramReactor(epoll.reactor).adoptDatagramPort(shared.fileno(), socket.AF_INET, Recorder())
             grow_busy(epoll, port, client, LOOPBACK)
-            assert not mmsg.is_coalescing(shared)
+            assert not gso.is_coalescing(shared)
             stop(epoll, port)
 
     @pytest.mark.parametrize("together", [True, False])
@@ -451,10 +456,10 @@ class TestSocketsOfOthers:
         self, epoll: Turning, together: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Whichever call reads them."""
-        monkeypatch.setattr(mmsg, "_AVAILABLE", together)
+        monkeypatch.setattr(libc, "_available", together)
         protocol = Recorder()
         with udp_socket() as shared, udp_socket() as client:
-            if not mmsg.coalesce(shared):
+            if not gso.coalesce(shared):
                 missing("a kernel that coalesces")
             DatagramReactor(epoll.reactor).adoptDatagramPort(shared.fileno(), socket.AF_INET, protocol)
             send_flow(client, flow(20, 100, last=5), shared.getsockname())

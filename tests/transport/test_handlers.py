@@ -10,15 +10,16 @@ from tests.conftest import Turning
 from tests.support import udp_socket
 from tests.transport.peers import Batches, Echoing, Recorder, heard, queue
 from udpservices import Batch, DatagramPort, DatagramReactor
-from udpservices.transport.engine import libc as mmsg
+from udpservices.transport.engine import libc
+from udpservices.transport.read_loop import Reading
 
 LOOPBACK = "127.0.0.1"
 
 
 def make_busy(epoll: Turning, port: DatagramPort, flooder: socket.socket) -> None:
     """Have a port read in every turn of the reactor, and the poller know nothing of it."""
-    while port._watched:
-        for _ in range(mmsg.SLOTS):
+    while port.reading.state is not Reading.SPINNING:
+        for _ in range(libc.SLOTS):
             flooder.send(b"x")
         epoll.turn()
 
@@ -198,8 +199,8 @@ class TestHandlers:
         port = DatagramReactor(epoll.reactor).listenUDP(0, Slow(), interface=LOOPBACK)
         with queue(port, []) as flooder:
             make_busy(epoll, port, flooder)
-            port.budget = mmsg.SLOTS
-            for datagram in (b"first", *[b"x"] * (mmsg.SLOTS - 1)):
+            port.reading.budget = libc.SLOTS
+            for datagram in (b"first", *[b"x"] * (libc.SLOTS - 1)):
                 flooder.send(datagram)
             epoll.until(lambda: len(order) == 2)
         assert order == ["timer", "next"]

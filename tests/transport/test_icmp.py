@@ -16,7 +16,7 @@ from tests.conftest import Turning
 from tests.support import logged, need_root, udp_socket
 from tests.transport.peers import Ports, Recorder, cures
 from udpservices import Batch, DatagramReactor
-from udpservices.transport.engine import libc as mmsg
+from udpservices.transport.engine import gso, libc
 
 #: Our end and the peer's. The kernel remembers what a forged "fragmentation needed" says of the peer's address.
 ENDS = {AF_INET: ("127.0.73.1", "127.0.73.2"), AF_INET6: ("::1", "::1")}
@@ -247,7 +247,7 @@ class TestSegments:
             assert port.counters.network_errors == (number is not None), (kind, code)
             assert len(protocol.errors) + protocol.refused == (number is not None)
             assert port.counters.unsent == 0
-            assert port.sender.segments.up_to == (mmsg.MAX_SEGMENTED if mmsg.SEGMENTING else 0)
+            assert port.sender.segments.up_to == (gso.MAX_SEGMENTED if gso.SEGMENTING else 0)
 
 
 class TestFewDatagrams:

@@ -16,7 +16,7 @@ from tests.support import udp_socket
 from tests.transport.peers import Echoing
 from udpservices import Batch, DatagramReactor
 from udpservices.services.echo import Echo
-from udpservices.transport.engine.libc import MAX_SEGMENTS, SOL_UDP, UDP_SEGMENT
+from udpservices.transport.engine.gso import MAX_SEGMENTS, SOL_UDP, UDP_SEGMENT
 
 PEERS = 5
 LONGEST = 65_507

@@ -10,8 +10,8 @@ from tests.conftest import Turning
 from tests.transport.peers import Echoing, heard, queue
 from udpservices import DatagramReactor
 from udpservices.services.echo import Echo
-from udpservices.transport.engine import libc as mmsg
-from udpservices.transport.engine.receive_slots import Arrays
+from udpservices.transport.engine import gso, libc
+from udpservices.transport.engine.receive_slots import ReceiveSlots
 
 LOOPBACK = "127.0.0.1"
 
@@ -27,7 +27,7 @@ class TestSegments:
             refused.append(end)
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-        monkeypatch.setattr(Arrays, "reflect_segmented", refuse)
+        monkeypatch.setattr(ReceiveSlots, "reflect_segmented", refuse)
         port = DatagramReactor(epoll.reactor).listenUDP(0, Echo(), interface=LOOPBACK)
         for _ in range(2):
             with queue(port, [b"%02d" % number for number in range(40)]) as client:
@@ -41,21 +41,21 @@ class TestSegments:
     ) -> None:
         """Segments of that size, and longer ones, are not tried again for a while."""
         sizes: list[int] = []
-        send = Arrays.reflect_segmented
+        send = ReceiveSlots.reflect_segmented
 
-        def refuse(self: Arrays, descriptor: int, start: int, end: int, size: int) -> None:
+        def refuse(self: ReceiveSlots, descriptor: int, start: int, end: int, size: int) -> None:
             sizes.append(size)
             if size > 1400:
                 raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
             send(self, descriptor, start, end, size)
 
-        monkeypatch.setattr(Arrays, "reflect_segmented", refuse)
+        monkeypatch.setattr(ReceiveSlots, "reflect_segmented", refuse)
         port = DatagramReactor(epoll.reactor).listenUDP(0, Echo(), interface=LOOPBACK)
         for number, size in enumerate((2000, 500, 3000, 2000, 1400), 1):
             with queue(port, [b"x" * size] * 10) as client:
                 epoll.until(lambda: port.counters.sent == 10 * number)  # noqa: B023
                 assert heard(client, 10) == [b"x" * size] * 10
-        assert sizes == ([2000, 500, 1400] if mmsg.is_available() and mmsg.SEGMENTING else [])
+        assert sizes == ([2000, 500, 1400] if libc.is_available("recvmmsg") and gso.SEGMENTING else [])
 
 
 class TestSandbox:
@@ -63,7 +63,7 @@ class TestSandbox:
 
     @pytest.mark.parametrize("protocol", [Echo, Echoing])
     def test_answers_all_the_same(self, epoll: Turning, monkeypatch: pytest.MonkeyPatch, protocol: Any) -> None:
-        monkeypatch.setattr(mmsg, "_AVAILABLE", mmsg._AVAILABLE)  # to be put back
+        monkeypatch.setattr(libc, "_available", libc._available)  # to be put back
 
         def deny(*ignored: Any) -> int:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
@@ -74,7 +74,7 @@ class TestSandbox:
         with queue(port, [b"%d" % number for number in range(10)]) as client:
             epoll.until(lambda: port.counters.sent == 10)
             assert heard(client, 10) == [b"%d" % number for number in range(10)]
-        assert not mmsg.is_available()
+        assert not libc.is_available("recvmmsg")
         assert port.counters.network_errors == 0
 
     def test_sends_plainly_what_it_received_together(self, epoll: Turning, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,9 @@ from tests.conftest import Turning
 from tests.support import udp_socket
 from tests.transport.peers import Recorder, heard
 from udpservices import DatagramPort, DatagramReactor
-from udpservices.transport import plain
 from udpservices.transport import write_queue as waiting
+from udpservices.transport.engine.plain import PlainEngine
+from udpservices.transport.write_queue import WriteQueue
 
 LOOPBACK = "127.0.0.1"
 
@@ -23,15 +24,15 @@ LOOPBACK = "127.0.0.1"
 def refusing(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Errors that the kernel gives, one for each try, before it sends."""
     errors: list[int] = []
-    attempt = plain.PlainSender._try
+    attempt = PlainEngine.attempt
 
-    def maybe(self: Any, datagram: bytes, peer: Any) -> None:
+    def maybe(self: Any, datagram: bytes, peer: Any) -> OSError | None:
         if errors:
             number = errors.pop(0)
-            raise OSError(number, os.strerror(number))
-        attempt(self, datagram, peer)
+            return OSError(number, os.strerror(number))
+        return attempt(self, datagram, peer)
 
-    monkeypatch.setattr(plain.PlainSender, "_try", maybe)
+    monkeypatch.setattr(PlainEngine, "attempt", maybe)
     return errors
 
 
@@ -45,6 +46,12 @@ def write(port: DatagramPort, told: list[Any], *datagrams: bytes) -> list["Defer
         return port.writeWhenWritable(datagram).addBoth(note)
 
     return [wait(datagram) for datagram in datagrams]
+
+
+def waiting_of(port: DatagramPort) -> WriteQueue:
+    """What waits for room at a port."""
+    assert port._parts is not None
+    return port._parts.queue
 
 
 class Told(Recorder):
@@ -78,7 +85,7 @@ def test_protocol_that_is_told_of_an_error_meanwhile(epoll: Turning, refusing: l
     assert heard == [b"0", b"1", b"2", *([b"3"] if how == "writes" else [])]
     assert sorted(told, key=lambda one: one[0])[1:3] == [(b"1", None), (b"2", None)]
     assert told.count((b"0", CancelledError if how == "cancels" else None)) == 1
-    assert not port._waiting
+    assert not waiting_of(port)
 
 
 def test_for_somebody_else_than_the_port_is_connected_to_meanwhile(epoll: Turning, refusing: list[int]) -> None:
@@ -134,25 +141,19 @@ def test_stopping_leaves_no_timer(epoll: Turning, refusing: list[int]) -> None:
     port.connect(LOOPBACK, 9)
     refusing.append(errno.ENOBUFS)
     write(port, told, b"x")
+    queue = waiting_of(port)
+    assert queue
     port.stopListening()
     epoll.until(lambda: protocol.stopped)
     assert told == [(b"x", ConnectionDone)]
-    assert not [call for call in epoll.reactor.getDelayedCalls() if call.func.__self__ is port._waiting]
+    assert not [call for call in epoll.reactor.getDelayedCalls() if call.func.__self__ is queue]
 
 
 class TestWaitingForRoom:
-    def test_waits_and_is_told(self, epoll: Turning, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_waits_and_is_told(self, epoll: Turning, refusing: list[int]) -> None:
         """While the kernel has no room nothing is lost, and the order is kept."""
+        refusing.extend([errno.EAGAIN, errno.ENOBUFS, errno.EAGAIN])
         port = DatagramReactor(epoll.reactor).listenUDP(0, Recorder(), interface=LOOPBACK)
-        full = [errno.EAGAIN, errno.ENOBUFS, errno.EAGAIN]
-        attempt = plain.PlainSender._try
-
-        def sometimes(self: Any, datagram: bytes, peer: Any) -> None:
-            if full:
-                raise OSError(full.pop(), "no room")
-            attempt(self, datagram, peer)
-
-        monkeypatch.setattr(plain.PlainSender, "_try", sometimes)
         fired: list[Any] = []
         with udp_socket() as listener:
             for number in range(3):
@@ -164,16 +165,11 @@ class TestWaitingForRoom:
         assert fired == [0, 1, 2]
         assert (port.counters.sent, port.counters.unsent) == (3, 0)
 
-    def test_survives_an_error_while_reading_is_paused(self, turning: Turning, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_survives_an_error_while_reading_is_paused(self, turning: Turning, refusing: list[int]) -> None:
         """A poller that watches a port for room alone takes an ICMP error for its end."""
         protocol = Recorder()
         port = DatagramReactor(turning.reactor).listenUDP(0, protocol, interface=LOOPBACK)
-        attempt = plain.PlainSender._try
-
-        def refuse(self: Any, datagram: bytes, peer: Any) -> None:
-            raise OSError(errno.EAGAIN, "no room")
-
-        monkeypatch.setattr(plain.PlainSender, "_try", refuse)
+        refusing.extend([errno.EAGAIN] * 1000)
         fired: list[Any] = []
         with udp_socket() as gone:
             port.connect(*gone.getsockname())
@@ -181,20 +177,16 @@ class TestWaitingForRoom:
         port.writeWhenWritable(b"x").addBoth(fired.append)
         port.socket.send(b"to nobody")
         turning.turn(3)
-        monkeypatch.setattr(plain.PlainSender, "_try", attempt)
+        refusing.clear()
         turning.until(lambda: fired)
         assert port.connected
         assert fired == [None]
         port.startReading()
         turning.until(lambda: port.counters.network_errors)
 
-    def test_stopping_tells_those_that_wait(self, epoll: Turning, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_stopping_tells_those_that_wait(self, epoll: Turning, refusing: list[int]) -> None:
         port = DatagramReactor(epoll.reactor).listenUDP(0, Recorder(), interface=LOOPBACK)
-
-        def refuse(self: Any, datagram: bytes, peer: Any) -> None:
-            raise OSError(errno.EAGAIN, "no room")
-
-        monkeypatch.setattr(plain.PlainSender, "_try", refuse)
+        refusing.extend([errno.EAGAIN] * 1000)
         failures: list[Failure] = []
         port.writeWhenWritable(b"x", (LOOPBACK, 9)).addErrback(failures.append)
         cancelled = port.writeWhenWritable(b"y", (LOOPBACK, 9)).addErrback(lambda failure: None)
