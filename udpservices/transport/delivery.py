@@ -20,7 +20,7 @@ MAX_DATAGRAM = 65535
 
 #: So many at a time come from clients that wait for answers before they send more: each answer leaves at once.
 #: Together they would lock step with such a client.
-FEW = 12
+FEW = 8
 
 
 class Delivery:

@@ -21,11 +21,14 @@ BUSY_TURNS = 3
 BUSY = SLOTS // 2
 QUIET = SLOTS // 4
 
-#: Datagrams that are read one by one in a turn at first. Where even more are there, the next turn looks how many: a few
-#: that wait for their answers, or many. Turns until such a look: at first, and at most after looks that found a few.
+#: Datagrams that are read one by one in a turn: at first, and where a look found that no more than a few wait at a time.
 SINGLES = 16
-LOOK_AT_ONCE = 1
-LOOK_SELDOM = 64
+MORE_SINGLES = SLOTS
+
+#: Turns that read more than a few one by one may have left many. A look how many comes after so many datagrams of such
+#: turns: at first, and at most after looks that found a few.
+LOOK_SOON = SINGLES
+LOOK_SELDOM = 4096
 
 #: Batches of a few in a row after which a port reads one by one.
 SMALL_BATCHES = 4
@@ -96,8 +99,8 @@ class ReadLoop:
         self._light = True
         self._singles = SINGLES
         self._alone = 0
-        self._saturated = 0
-        self._look_after = LOOK_AT_ONCE
+        self._unseen = 0
+        self._look_after = LOOK_SOON
         self._small = 0
         self._busy_turns = 0
         self._fruitless = 0
@@ -215,14 +218,12 @@ class ReadLoop:
     def _learn(self, read: int) -> None:
         """How to read in the next turns, by how many came in this one."""
         self._fruitless = 0
-        if read == self._singles:
-            self._saturated += 1
-            if self._saturated >= self._look_after:
-                self._light, self._small = False, SMALL_BATCHES - 1
-            return
-        self._saturated = 0
         if read == 1:
             self._alone = ALONE
+        elif read > FEW:
+            self._unseen += read
+            if self._unseen >= self._look_after:
+                self._light, self._small = False, SMALL_BATCHES - 1
 
     def _read_together(self) -> None:
         """Read many at a time, deliver them, and go on as long as more may be there and the turn has time."""
@@ -262,13 +263,12 @@ class ReadLoop:
     def _consider(self, count: int, pieces: int) -> None:
         """How to read in the next turns, by the first batch of this one."""
         if count > FEW or count > pieces:
-            self._small, self._look_after, self._singles = 0, LOOK_AT_ONCE, SINGLES
+            self._small, self._look_after, self._singles = 0, LOOK_SOON, SINGLES
             return
         self._small += 1
         if self._small >= SMALL_BATCHES:
-            self._light, self._small, self._saturated = True, 0, 0
-            self._look_after = min(4 * self._look_after, LOOK_SELDOM)
-            self._singles = SLOTS
+            self._light, self._small, self._unseen = True, 0, 0
+            self._look_after, self._singles = min(4 * self._look_after, LOOK_SELDOM), MORE_SINGLES
 
     def _more(self, read: int, spent: float) -> int:
         """How many datagrams the turn is still good for, after so many that took so many seconds: a batch, or none."""
