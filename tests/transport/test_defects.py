@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from twisted.internet import udp
 from twisted.internet.error import CannotListenError
 
 from tests.conftest import Turning
@@ -15,6 +16,8 @@ from tests.machine import free_port
 from tests.support import logged, udp_socket
 from tests.transport.peers import Echoing, Ports, Recorder, cures, patience
 from udpservices import DatagramReactor
+from udpservices.transport.engine import libc
+from udpservices.transport.read_loop import ReadLoop
 
 LOOPBACK = "127.0.0.1"
 
@@ -109,8 +112,8 @@ class TestRefusals:
         port.connect(LOOPBACK, free_port())
         port.write(b"1")
         port.write(b"2")
-        assert protocol.refused == 1
-        assert (port.counters.sent, port.counters.unsent) == (3, 0)
+        assert protocol.refused == 2  # of "1" and of "2"; of what it wrote then it is not told
+        assert (port.counters.sent, port.counters.unsent) == (4, 0)
 
 
 class TestBudget:
@@ -162,7 +165,7 @@ class TestBudget:
                 client.sendto(b"", (LOOPBACK, busy.getHost().port))
             client.sendto(b"", (LOOPBACK, quiet.getHost().port))
         epoll.until(lambda: len(order) == 201)
-        assert order.index("quiet") <= busy.budget
+        assert order.index("quiet") <= ReadLoop.budget
 
 
 class TestLongDatagrams:
@@ -194,20 +197,25 @@ class TestLongDatagrams:
         assert port.counters.truncated == port.counters.dropped == 1
 
 
-class Refusing:
-    """A socket whose kernel is out of something, which cannot be brought about in a test."""
+@pytest.fixture
+def refuse(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Have the kernel be out of something, which cannot be brought about in a test, for ports that are opened then."""
 
-    def __init__(self, sock: socket.socket, number: int) -> None:
-        self._socket = sock
-        self._number = number
+    def refuse(number: int) -> None:
+        class Refusing(socket.socket):
+            def sendto(self, *ignored: Any) -> int:
+                raise OSError(number, "refused")
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._socket, name)
+            send = sendmsg = sendto  # type: ignore[assignment]
 
-    def sendto(self, *ignored: Any) -> None:
-        raise OSError(self._number, "refused")
+        def create(port: udp.Port) -> socket.socket:
+            sock = Refusing(port.addressFamily, port.socketType)
+            sock.setblocking(False)
+            return sock
 
-    send = sendmsg = sendto
+        monkeypatch.setattr(udp.Port, "createInternetSocket", create, raising=False)
+
+    return refuse
 
 
 class TestWriting:
@@ -215,17 +223,19 @@ class TestWriting:
 
     @cures
     @pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOBUFS, errno.ENETUNREACH, errno.EPERM])
-    def test_what_the_kernel_refuses_is_counted(self, epoll: Turning, ports: Ports, number: int) -> None:
+    def test_what_the_kernel_refuses_is_counted(
+        self, epoll: Turning, ports: Ports, number: int, refuse: Callable[[int], None]
+    ) -> None:
+        refuse(number)
         port = ports(epoll.reactor).listenUDP(0, Recorder(), interface=LOOPBACK)
-        port.socket = Refusing(port.socket, number)
         port.write(b"x", (LOOPBACK, 9))
         assert (port.counters.sent, port.counters.unsent, port.counters.dropped) == (0, 1, 1)
 
     @cures
-    def test_connected_port_too(self, epoll: Turning, ports: Ports) -> None:
+    def test_connected_port_too(self, epoll: Turning, ports: Ports, refuse: Callable[[int], None]) -> None:
+        refuse(errno.ENOBUFS)
         port = ports(epoll.reactor).listenUDP(0, Recorder(), interface=LOOPBACK)
         port.connect(LOOPBACK, 9)
-        port.socket = Refusing(port.socket, errno.ENOBUFS)
         port.write(b"x")
         assert port.counters.unsent == 1
         assert port.counters.network_errors == 0
@@ -252,10 +262,10 @@ class TestWriting:
         with pytest.raises(ValueError, match=r"write\(\)|port number"):
             port.write(b"x", addr)
 
-    def test_faults_are_logged_once_in_a_while(self, epoll: Turning) -> None:
+    def test_faults_are_logged_once_in_a_while(self, epoll: Turning, refuse: Callable[[int], None]) -> None:
         """A thousand refusals are one line, and a thousand in the counter."""
+        refuse(errno.ENOBUFS)
         port = DatagramReactor(epoll.reactor).listenUDP(0, Recorder(), interface=LOOPBACK)
-        port.socket = Refusing(port.socket, errno.ENOBUFS)  # type: ignore[assignment]
         with logged() as events:
             for _ in range(1000):
                 port.write(b"x", (LOOPBACK, 9))
@@ -274,8 +284,8 @@ class TestWriting:
 
 class TestStopping:
     @cures
-    def test_nothing_is_delivered_after_stop(self, epoll: Turning, ports: Ports) -> None:
-        """A handler that stops its port does not get what was queued; that is counted."""
+    def test_nothing_is_delivered_after_stop(self, epoll: Turning, ports: Ports, coming: str) -> None:
+        """A handler that stops its port does not get what was queued; that is counted, where it was read."""
 
         class Once(Recorder):
             def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
@@ -289,8 +299,8 @@ class TestStopping:
                 client.sendto(b"x", (LOOPBACK, port.getHost().port))
         epoll.until(lambda: protocol.stopped)
         assert len(protocol.received) == 1
-        assert port.counters.received == 5
-        assert port.counters.withheld == 4
+        assert port.counters.received == (5 if coming == "much" and libc.is_available("recvmmsg") else 1)
+        assert port.counters.withheld == port.counters.received - 1
 
     @cures
     def test_a_protocol_that_raises_when_stopped(self, epoll: Turning, ports: Ports) -> None:

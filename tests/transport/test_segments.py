@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Turning
-from tests.transport.peers import Echoing, heard, queue
+from tests.transport.peers import Echoing, expect_much, heard, queue
 from udpservices import DatagramReactor
 from udpservices.services.echo import Echo
 from udpservices.transport.engine import gso, libc
@@ -29,6 +29,7 @@ class TestSegments:
 
         monkeypatch.setattr(ReceiveSlots, "reflect_segmented", refuse)
         port = DatagramReactor(epoll.reactor).listenUDP(0, Echo(), interface=LOOPBACK)
+        expect_much(port.reading)
         for _ in range(2):
             with queue(port, [b"%02d" % number for number in range(40)]) as client:
                 assert epoll.until(lambda: port.counters.sent % 40 == 0 and port.counters.sent) in (40, 80)
@@ -51,6 +52,7 @@ class TestSegments:
 
         monkeypatch.setattr(ReceiveSlots, "reflect_segmented", refuse)
         port = DatagramReactor(epoll.reactor).listenUDP(0, Echo(), interface=LOOPBACK)
+        expect_much(port.reading)
         for number, size in enumerate((2000, 500, 3000, 2000, 1400), 1):
             with queue(port, [b"x" * size] * 10) as client:
                 epoll.until(lambda: port.counters.sent == 10 * number)  # noqa: B023
@@ -63,7 +65,7 @@ class TestSandbox:
 
     @pytest.mark.parametrize("protocol", [Echo, Echoing])
     def test_answers_all_the_same(self, epoll: Turning, monkeypatch: pytest.MonkeyPatch, protocol: Any) -> None:
-        monkeypatch.setattr(libc, "_available", libc._available)  # to be put back
+        monkeypatch.setattr(libc, "refused", set())
 
         def deny(*ignored: Any) -> int:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
@@ -71,6 +73,7 @@ class TestSandbox:
         for name in ("receive_slots.receive_many", "receive_slots.send_many", "send_slots.send_many"):
             monkeypatch.setattr(f"udpservices.transport.engine.{name}", deny)
         port = DatagramReactor(epoll.reactor).listenUDP(0, protocol(), interface=LOOPBACK)
+        expect_much(port.reading)
         with queue(port, [b"%d" % number for number in range(10)]) as client:
             epoll.until(lambda: port.counters.sent == 10)
             assert heard(client, 10) == [b"%d" % number for number in range(10)]
@@ -78,12 +81,15 @@ class TestSandbox:
         assert port.counters.network_errors == 0
 
     def test_sends_plainly_what_it_received_together(self, epoll: Turning, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(libc, "refused", set())
+
         def deny(*ignored: Any) -> int:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
         for name in ("receive_slots.send_many", "send_slots.send_many"):
             monkeypatch.setattr(f"udpservices.transport.engine.{name}", deny)
         port = DatagramReactor(epoll.reactor).listenUDP(0, Echo(), interface=LOOPBACK)
+        expect_much(port.reading)
         datagrams = [b"x" * (number + 1) for number in range(10)]
         with queue(port, datagrams) as client:
             epoll.until(lambda: port.counters.sent == 10)
