@@ -1,5 +1,6 @@
 """Many ports in one process: one descriptor a socket, and no more work for each where there are more of them."""
 
+import re
 import resource
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from tests.conftest import Turning
 from tests.machine import count_descriptors
 from tests.runtime.running import on_reactor
 from tests.services.commands import maker, parsed, refusal
-from tests.support import ask, twistd
+from tests.support import BIN, ask, run, twistd
 from udpservices import DatagramPort, DatagramService
 from udpservices.endpoints import UDPEndpoint
 from udpservices.runtime.member import SharedDatagramService
@@ -114,6 +115,16 @@ class TestLimit:
         assert line.startswith(f"udpecho: {COUNT} sockets need a limit of ")
         assert " open files (RLIMIT_NOFILE), and it is 60: raise it with ulimit -n " in line
         assert " or with LimitNOFILE=" in line
+
+    def test_select(self) -> None:
+        """It watches 1,024 whatever the limit is, and serves nobody at all where there is one more."""
+        many = [word for _ in range(1000) for word in ("--listen", "127.0.0.1:0")]
+        ended = run(BIN / "twistd", "--reactor=select", "-n", "--pidfile=", "udpecho", *many)
+        assert ended.returncode == 1
+        assert re.fullmatch(
+            r"udpecho: 1000 sockets need 10\d\d descriptors, and select\(2\) watches 1024: choose another --reactor\n",
+            ended.stderr,
+        )
 
     def test_sockets_of_a_file_are_counted_together(self, tmp_path: Path) -> None:
         """Responders', TCP's, a client's, a member's and its pinger's; each table alone would have had room."""

@@ -7,6 +7,9 @@ import socket
 #: Descriptors that a process needs besides its sockets: its log, its resolver's, some connections.
 MARGIN = 50
 
+#: Descriptors have numbers below this where select(2) is to watch them; it fails for all of them where one has not.
+FD_SETSIZE = 1024
+
 
 class TooFewDescriptors(ValueError):
     """The limit is too low for what is to be opened; the text is one line that names it and says how to raise it."""
@@ -21,13 +24,18 @@ def has_descriptor_to_spare() -> bool:
     return True
 
 
-def make_room(sockets: int) -> None:
+def make_room(sockets: int, *, reads_by_select: bool = False) -> None:
     """Raise the soft limit, where it is too low for so many sockets more.
 
-    Raises TooFewDescriptors where the hard limit, which only root may raise, does not let them be opened either.
+    Raises TooFewDescriptors where the hard limit, which only root may raise, does not let them be opened either, or
+    where they are `reads_by_select` and select(2) could not watch them all.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = _lowest_free(soft) + sockets + MARGIN
+    if reads_by_select and needed > FD_SETSIZE:
+        raise TooFewDescriptors(
+            f"{sockets} sockets need {needed} descriptors, and select(2) watches {FD_SETSIZE}: choose another --reactor"
+        )
     if not sockets or _allows(soft, needed):
         return
     if not _allows(hard, needed):

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from udpservices.endpoints import Endpoint
 from udpservices.net.addresses import endpoint_text
 from udpservices.net.descriptors import make_room
+from udpservices.runtime.process import reads_by_select
 from udpservices.transport.batch import Policy
 from udpservices.transport.counters import Counters
 from udpservices.transport.engine.ancillary import asked_by
@@ -104,7 +105,7 @@ class DatagramService(Service):
         """
         if self._bound or self.ports:
             return
-        make_room(self.count_sockets())
+        make_room(self.count_sockets(), reads_by_select=reads_by_select(self._reactor))
         with ExitStack() as opened:
             sockets: list[tuple[socket.socket, bool]] = []
             for endpoint in self._endpoints:
