@@ -1,15 +1,27 @@
 """``python -m benchmarks``: measure, and write what came out."""
 
 import argparse
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
-from benchmarks.cases import ALL, LIMITS, REFUSED, START, TIMER, case, names, select
-from benchmarks.contestants import BenchmarkError, compile_programs
-from benchmarks.measure import measure_echoes, measure_limits, measure_refusals, measure_starts, measure_timers
-from benchmarks.report import Results, markdown
+from benchmarks import chart
+from benchmarks.cases import ALL, LIMITS, OPEN, REFUSED, START, TIMER, OpenLoad, case, names, select
+from benchmarks.lanes import write_networks
+from benchmarks.measure import (
+    measure_echoes,
+    measure_limits,
+    measure_refusals,
+    measure_round_trips,
+    measure_starts,
+    measure_timers,
+)
+from benchmarks.processes import BenchmarkError, compile_programs
+from benchmarks.report import markdown
+from benchmarks.verdicts import Results
 
 RESULTS = Path(__file__).resolve().parent / "RESULTS.md"
 
@@ -43,7 +55,9 @@ def number(text: str, kind: Callable[[str], float], at_most: float) -> float:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(prog="python -m benchmarks", description="Echo servers side by side, on loopback.")
-    made.add_argument("--all", action="store_true", help=f"the full matrix, {len(ALL)} cases, instead of a subset")
+    made.add_argument(
+        "--all", action="store_true", help=f"the full matrix, {len(ALL) + len(OPEN)} loads, instead of a subset"
+    )
     made.add_argument(
         "--case", action="append", default=[], metavar="NAME", help="this case only; may repeat, and * fits"
     )
@@ -54,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
         "--output",
         type=Path,
         metavar="FILE",
-        help="where to write the tables (default: benchmarks/RESULTS.md, unless --case is given)",
+        help="where to write the tables (default: benchmarks/RESULTS.md, with its chart, unless --case is given)",
     )
     return made
 
@@ -65,6 +79,7 @@ def run(chosen: list[str], turns: int, seconds: float) -> Results:
     with tempfile.TemporaryDirectory(prefix="udpservices-bench-") as name:
         folder = Path(name)
         compile_programs(folder)
+        write_networks(folder)
         for one in chosen:
             if one == TIMER:
                 results.timers = measure_timers(folder, min(turns, 3), min(TIMER_SECONDS, 16 * seconds), progress)
@@ -74,8 +89,10 @@ def run(chosen: list[str], turns: int, seconds: float) -> Results:
                 results.starts = measure_starts(folder, turns, progress)
             elif one == LIMITS:
                 results.limits = measure_limits(folder, turns, seconds, progress)
+            elif isinstance(load := case(one), OpenLoad):
+                results.trips[load] = measure_round_trips(folder, load, turns, seconds, progress)
             else:
-                results.echoes[case(one)] = measure_echoes(folder, case(one), turns, seconds, progress)
+                results.echoes[load] = measure_echoes(folder, load, turns, seconds, progress)
     return results
 
 
@@ -100,8 +117,14 @@ def show(text: str) -> None:
     print(text, end="")
 
 
+def end(number: int, _: FrameType | None) -> None:
+    """Whoever ends this ends the servers too: they are stopped on the way out."""
+    raise SystemExit(128 + number)
+
+
 def main() -> None:
     """The command."""
+    signal.signal(signal.SIGTERM, end)
     command = parser()
     options = command.parse_args()
     if options.list:
@@ -119,6 +142,8 @@ def main() -> None:
         raise SystemExit(f"benchmarks: {error}") from None
     if output is not None:
         output.write_text(text)
+    if output == RESULTS:
+        chart.draw(text, chart.OUTPUT)
     show(text)
 
 

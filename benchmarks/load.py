@@ -1,18 +1,16 @@
-"""The load generator, run."""
+"""The clients: closed and open loads, and floods, on one server at a time."""
 
-import json
-import subprocess
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from benchmarks.cases import Case
-from benchmarks.contestants import PATIENCE, BenchmarkError, Server
+from benchmarks.cases import Case, OpenLoad
+from benchmarks.processes import BenchmarkError, Server, report_of
 
 
 class Figures(NamedTuple):
-    """What one contestant did in one turn."""
+    """What one server did in one turn of a closed load."""
 
-    #: CPU time an echo, in seconds: the server's, the load generator's.
+    #: CPU time an echo, in seconds: the server's, the client's.
     cpu: float
     client_cpu: float
     #: Echoes a second of real time.
@@ -21,11 +19,26 @@ class Figures(NamedTuple):
     lost: float
 
 
+class RoundTrips(NamedTuple):
+    """What one server did in one turn of an open load; times in seconds."""
+
+    p50: float
+    p99: float
+    p999: float
+    #: CPU time an echo.
+    cpu: float
+    #: Datagrams without an answer, as a part of those sent.
+    lost: float
+    #: How much later than at its time the client sent, at the 99th percentile.
+    behind: float
+
+
 def echo(folder: Path, case: Case, server: Server, seconds: float, cpu: int | None) -> Figures:
-    """Keep a server busy for so long. Raises BenchmarkError for a server that is no echo."""
+    """Keep a window of datagrams in flight for so long. Raises BenchmarkError for a server that is no echo."""
     before = server.cpu_seconds()
-    words = ["-s", case.size, "-n", case.sources, "-w", case.in_flight, "-g", case.segments]
-    report = generate(folder, case.target_host, server.port, seconds, cpu, *words)
+    where = ["-h", case.target_host, "-p", server.port]
+    shape = ["-s", case.size, "-n", case.sources, "-w", case.in_flight, "-g", case.segments]
+    report = report_of(folder / "load", seconds, cpu, *where, *shape)
     spent = server.cpu_seconds() - before
     if report["wrong"]:
         raise BenchmarkError(f"{server.name} answered {report['wrong']} times with something else in {case.name}")
@@ -34,21 +47,26 @@ def echo(folder: Path, case: Case, server: Server, seconds: float, cpu: int | No
     return Figures(spent / echoed, report["cpu"] / echoed, echoed / report["seconds"], lost)
 
 
-def flood(folder: Path, server: Server, seconds: float, cpu: int | None) -> int:
-    """Send a server empty datagrams, as many as go, and say how many."""
-    sent: int = generate(folder, server.host, server.port, seconds, cpu, "-f", "-s", 0)["sent"]
+def round_trips(folder: Path, load: OpenLoad, server: Server, seconds: float, cpu: int | None) -> RoundTrips:
+    """Send at a steady pace for so long. Raises BenchmarkError for a server that is no echo."""
+    before = server.cpu_seconds()
+    where = ["-h", "127.0.0.1", "-p", server.port]
+    report = report_of(folder / "rtt", seconds, cpu, *where, "-s", load.size, "-n", load.clients, "-r", load.rate)
+    spent = server.cpu_seconds() - before
+    if report["wrong"]:
+        raise BenchmarkError(f"{server.name} answered {report['wrong']} times with something else in {load.name}")
+    return RoundTrips(
+        report["p50"],
+        report["p99"],
+        report["p999"],
+        cpu=spent / report["answered"],
+        lost=report["lost"] / report["sent"],
+        behind=report["behind"],
+    )
+
+
+def flood(folder: Path, server: Server, seconds: float, cpu: int | None, *, size: int = 0, sources: int = 1) -> int:
+    """Send a server as many datagrams as go, read no answer, and say how many they were."""
+    words = ["-h", "127.0.0.1", "-p", server.port, "-f", "-s", size, "-n", sources]
+    sent: int = report_of(folder / "load", seconds, cpu, *words)["sent"]
     return sent
-
-
-def generate(folder: Path, host: str, port: int, seconds: float, cpu: int | None, *more: Any) -> Any:
-    """Run the load generator, with more of its options, and return its report. Raises BenchmarkError."""
-    words = [folder / "load", "-h", host, "-p", port, "-t", seconds, "-c", -1 if cpu is None else cpu, *more]
-    try:
-        done = subprocess.run(
-            [str(word) for word in words], capture_output=True, text=True, timeout=PATIENCE + 2 * seconds, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise BenchmarkError("the load generator did not come to an end") from None
-    if done.returncode:
-        raise BenchmarkError(done.stderr.strip() or f"the load generator ended with status {done.returncode}")
-    return json.loads(done.stdout)

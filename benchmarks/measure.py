@@ -1,107 +1,129 @@
 """Turns: everybody takes one after the other, A B C A B C …, so that what drifts hits all alike."""
 
 import json
+import re
 import socket
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from benchmarks import load
-from benchmarks.cases import (
-    BESIDES,
-    ECHOES,
-    FLOOD_RATE,
-    FLOODS,
-    LIMITED,
-    MANY_SOURCES,
-    TWINS,
-    WORDS,
-    Case,
-)
-from benchmarks.contestants import PATIENCE, BenchmarkError, Server, cores
-from benchmarks.load import Figures
+from benchmarks.cases import MANY_SOURCES, Case, OpenLoad
+from benchmarks.lanes import CONTESTANTS, Command, command, lanes
+from benchmarks.load import Figures, RoundTrips
+from benchmarks.processes import PATIENCE, BenchmarkError, Server, cores
 
-#: A lane is a contestant in a case; ``echo@explicit`` is one that is bound to one address where the case is not,
-#: ``echo@guarded`` one that has a guard, ``unchanged@changing`` one that answers with something else.
+#: The figures of each lane, a turn each.
 Lanes = dict[str, list[Figures]]
+Trips = dict[str, list[RoundTrips]]
+Reports = dict[str, list[dict[str, float]]]
 
 #: Is told what is being measured.
 Progress = Callable[[str], None]
 
+#: A turn of an open load is that much longer: a 99.9th percentile needs some thousand round trips.
+OPEN_TURN = 4
+
 #: Seconds from when a process has answered until its memory is looked at.
 SETTLE = 0.2
 
-STARTERS = ("stock", "unchanged", "echo")
+ON_ADDRESS = Case(in_flight=1)
+BY_DEFAULT = Case(in_flight=1, wildcard=True)
+
+TIMERS = ("udpserve@busy", "stock@busy")
+STARTERS = ("stock", "udpserve", "udpecho")
+LIMITED = ("udpecho@unlimited", "udpecho@below", "udpecho@above")
+
+#: Floods of 1,000 sources, and one of forged ones, none of which sends twice.
+FLOODS = {
+    "answered": ("udpecho@unlimited", 1000),
+    "limited": ("udpecho@limited", 1000),
+    "forged": ("udpecho@limited", 0),
+}
+FORGED = 4_000_000
 
 
-def lanes(case: Case) -> list[str]:
-    """Who takes part in a case, in the order of turns."""
-    twins = [f"{name}@explicit" for name in TWINS if case.wildcard]
-    return [*ECHOES, *twins, *BESIDES.get(case, ())]
+def start(lane: str, case: Case, folder: Path, **environment: str) -> Server:
+    """Start a lane for a case. Raises BenchmarkError."""
+    words, settings = command(lane, case, folder)
+    return Server(lane, Command(words, settings | environment), cores()[0])
+
+
+@contextmanager
+def started(chosen: Iterable[str], case: Case, folder: Path) -> Iterator[dict[str, Server]]:
+    """Start lanes, all of which run at the end and are gone afterwards."""
+    with ExitStack() as stack:
+        yield {lane: stack.enter_context(start(lane, case, folder)) for lane in chosen}
 
 
 def measure_echoes(folder: Path, case: Case, turns: int, seconds: float, progress: Progress) -> Lanes:
     """Let everybody echo. Raises BenchmarkError."""
-    server_cpu, client_cpu = cores()
-    with ExitStack() as stack:
-        servers = {}
-        for lane in lanes(case):
-            name, _, how = lane.partition("@")
-            host = case.target_host if how == "explicit" else case.listen_host
-            words = [how] if how in WORDS else []
-            servers[lane] = stack.enter_context(Server(name, folder, host, *words, cpu=server_cpu))
+    client = cores()[1]
+    with started(lanes(case), case, folder) as servers:
         for server in servers.values():
-            load.echo(folder, case, server, min(seconds, 0.1), client_cpu)  # to warm up
+            load.echo(folder, case, server, min(seconds, 0.1), client)  # to warm up
         found: Lanes = {lane: [] for lane in servers}
         for turn in range(turns):
             progress(f"{case.name}, turn {turn + 1} of {turns}")
             for lane, server in servers.items():
-                found[lane].append(load.echo(folder, case, server, seconds, client_cpu))
+                found[lane].append(load.echo(folder, case, server, seconds, client))
     return found
 
 
-def measure_timers(folder: Path, turns: int, seconds: float, progress: Progress) -> dict[str, list[dict[str, float]]]:
-    """Flood our port and Twisted's, and look at a timer's lateness. Raises BenchmarkError."""
-    server_cpu, client_cpu = cores()
-    found: dict[str, list[dict[str, float]]] = {"ours": [], "stock": []}
+def measure_round_trips(folder: Path, rate: OpenLoad, turns: int, seconds: float, progress: Progress) -> Trips:
+    """Send to everybody at a steady pace. Raises BenchmarkError."""
+    client = cores()[1]
+    with started(CONTESTANTS, BY_DEFAULT, folder) as servers:
+        for server in servers.values():
+            load.round_trips(folder, rate, server, min(seconds, 0.1), client)  # to warm up
+        found: Trips = {lane: [] for lane in servers}
+        for turn in range(turns):
+            progress(f"{rate.name}, turn {turn + 1} of {turns}")
+            for lane, server in servers.items():
+                found[lane].append(load.round_trips(folder, rate, server, OPEN_TURN * seconds, client))
+    return found
+
+
+def measure_timers(folder: Path, turns: int, seconds: float, progress: Progress) -> Reports:
+    """Flood a busy protocol on our port and on Twisted's, and look at a timer's lateness. Raises BenchmarkError."""
+    found: Reports = {lane: [] for lane in TIMERS}
     for turn in range(turns):
-        for kind, reports in found.items():
-            progress(f"timer, {kind}, turn {turn + 1} of {turns}")
-            with Server("timer", folder, "127.0.0.1", kind, str(seconds), cpu=server_cpu) as server:
+        for lane, reports in found.items():
+            progress(f"timer, {lane}, turn {turn + 1} of {turns}")
+            with start(lane, BY_DEFAULT, folder, BENCHMARK_SECONDS=str(seconds)) as server:
                 waited = server.waited_seconds()
-                load.flood(folder, server, seconds + 0.1, client_cpu)
+                load.flood(folder, server, seconds + 0.1, cores()[1])
                 waited = server.waited_seconds() - waited
-                report = json.loads(server.read_line(PATIENCE + seconds))
+                report = json.loads(server.wait_for(r"({.*})", PATIENCE + seconds))
                 reports.append({**report, "waited": waited / seconds})
     return found
 
 
 def measure_refusals(folder: Path, turns: int, seconds: float, progress: Progress) -> list[dict[str, float]]:
-    """Flood a server that refuses it, and look at the CPU time of its process. Raises BenchmarkError."""
-    server_cpu, client_cpu = cores()
+    """Flood a server that refuses the client, and look at the CPU time of its process. Raises BenchmarkError."""
+    client = cores()[1]
     reports = []
-    with Server("echo", folder, "127.0.0.1", "refusing", cpu=server_cpu) as server:
-        load.flood(folder, server, min(seconds, 0.1), client_cpu)  # from now on it sees a sample
+    with start("udpecho@refusing", ON_ADDRESS, folder) as server:
+        load.flood(folder, server, min(seconds, 0.1), client)  # from now on it sees a sample
         for turn in range(turns):
             progress(f"refused, turn {turn + 1} of {turns}")
             before = server.cpu_seconds()
-            sent = load.flood(folder, server, seconds, client_cpu)
+            sent = load.flood(folder, server, seconds, client)
             spent = server.cpu_seconds() - before
             reports.append({"cpu": spent / sent, "share": spent / seconds, "rate": sent / seconds})
     return reports
 
 
-def measure_starts(folder: Path, turns: int, progress: Progress) -> dict[str, list[dict[str, float]]]:
-    """Start processes, and look at the time to the first answer and at the memory of an idle one."""
-    cpu, _ = cores()
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in STARTERS}
+def measure_starts(folder: Path, turns: int, progress: Progress) -> Reports:
+    """Start daemons, and look at the time to the first answer and at the memory of an idle one."""
+    found: Reports = {lane: [] for lane in STARTERS}
     for turn in range(-1, turns):  # the first one compiles the modules
         progress(f"start, turn {turn + 1} of {turns}")
-        for name, reports in found.items():
-            with Server(name, folder, "127.0.0.1", cpu=cpu) as server:
+        for lane, reports in found.items():
+            with start(lane, BY_DEFAULT, folder) as server:
                 _ask(server)
                 answered = time.perf_counter() - server.started
                 time.sleep(SETTLE)
@@ -110,40 +132,55 @@ def measure_starts(folder: Path, turns: int, progress: Progress) -> dict[str, li
     return found
 
 
-def measure_limits(folder: Path, turns: int, seconds: float, progress: Progress) -> dict[str, list[dict[str, float]]]:
-    """Let `Echo` echo with and without a rate limit, and receive what is over one. Raises BenchmarkError."""
-    server_cpu, client_cpu = cores()
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in (*LIMITED, *FLOODS)}
-    with ExitStack() as stack:
-        servers = {
-            name: stack.enter_context(Server("limited", folder, "127.0.0.1", *words, cpu=server_cpu))
-            for name, words in LIMITED.items()
-        }
+def measure_limits(folder: Path, turns: int, seconds: float, progress: Progress) -> Reports:
+    """Let `udpecho` echo with and without a rate limit, then flood it with more than one. Raises BenchmarkError."""
+    client = cores()[1]
+    found: Reports = {name: [] for name in (*LIMITED, *FLOODS)}
+    with started(LIMITED, MANY_SOURCES, folder) as servers:
         for turn in range(-1, turns):  # the first one warms up
             progress(f"limits, turn {turn + 1} of {turns}")
-            for name, server in servers.items():
-                echoed = load.echo(folder, MANY_SOURCES, server, seconds, client_cpu)
+            for lane, server in servers.items():
+                echoed = load.echo(folder, MANY_SOURCES, server, seconds, client)
                 if turn >= 0:
-                    found[name].append({"cpu": echoed.cpu})
-    count = max(int(FLOOD_RATE * seconds), 1000)
+                    found[lane].append({"cpu": echoed.cpu})
     for turn in range(min(turns, 3)):
-        for name, (rate, prefixes, sources) in FLOODS.items():
+        for name, (lane, sources) in FLOODS.items():
             progress(f"limits, {name}, turn {turn + 1}")
-            words = (rate, prefixes, str(min(sources, count)), str(count))
-            with Server("limited", folder, "127.0.0.1", *words, cpu=server_cpu) as server:
-                found[name].append(json.loads(server.read_line(PATIENCE + 60 * seconds)))
+            found[name].append(_flooded(folder, lane, sources or FORGED, seconds))
     return found
+
+
+def _flooded(folder: Path, lane: str, sources: int, seconds: float) -> dict[str, float]:
+    """CPU seconds for each datagram that a flooded server received, and by how many bytes it grew."""
+    client = cores()[1]
+    with start(lane, ON_ADDRESS, folder) as server:
+        before = server.cpu_seconds()
+        load.flood(folder, server, min(seconds, 0.1), client, size=64, sources=1000)  # it makes its tables
+        grown = -server.resident_bytes()
+        load.flood(folder, server, 2 * seconds, client, size=64, sources=sources)
+        time.sleep(SETTLE)  # for what is in the queue
+        grown, spent = grown + server.resident_bytes(), server.cpu_seconds() - before
+        said = server.stop()
+    received = re.search(r"stopped: (\d+) received", said)
+    if not received:
+        raise BenchmarkError(f"{lane} did not say what it received:\n{said}")
+    return {"cpu": spent / int(received[1]), "grown": grown}
 
 
 def _ask(server: Server) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.settimeout(PATIENCE)
-        client.connect((server.host, server.port))
+        client.connect(("127.0.0.1", server.port))
         client.send(b"hello")
         if client.recv(64) != b"hello":
             raise BenchmarkError(f"{server.name} is no echo")
 
 
+def ratios(figures: list[Any], against: list[Any], of: Callable[[Any], float]) -> list[float]:
+    """What one lane has for each of another's, in each turn."""
+    return [of(one) / of(other) for one, other in zip(figures, against, strict=True)]
+
+
 def ratio(figures: list[Any], against: list[Any], of: Callable[[Any], float]) -> float:
     """The median of the turns' ratios."""
-    return median(of(one) / of(other) for one, other in zip(figures, against, strict=True))
+    return median(ratios(figures, against, of))

@@ -69,17 +69,25 @@ class DatagramServiceMaker:
             settle(reactor)
         from twisted.python.usage import UsageError
 
-        from udpservices.runtime.compose import listening_service
-        from udpservices.transport.reactor import DatagramReactor
         from udpservices.units import one_line
 
-        protocol = self._protocol()
-        label = getattr(options, "label", None) or self.tapname
-        make = getattr(protocol, "makeService", None) or partial(listening_service, protocol)
         try:
-            self.check(options)
-            service: Any = make(label, options, DatagramReactor(reactor))
+            service = self.unbound(options, reactor)
             service.bind()
         except (OSError, ValueError, UsageError) as error:
-            raise SystemExit(f"{label}: {one_line(str(error))}") from error
+            raise SystemExit(f"{self._label(options)}: {one_line(str(error))}") from error
         return cast("IService", service)
+
+    def unbound(self, options: Any, reactor: Any) -> Any:
+        """The service before its method `bind()` opens anything. Raises UsageError, ValueError or OSError."""
+        from udpservices.runtime.compose import listening_service
+        from udpservices.transport.reactor import DatagramReactor
+
+        self.check(options)
+        protocol = self._protocol()
+        make = getattr(protocol, "makeService", None) or partial(listening_service, protocol)
+        ours = reactor if isinstance(reactor, DatagramReactor) else DatagramReactor(reactor)
+        return make(self._label(options), options, ours)
+
+    def _label(self, options: Any) -> str:
+        return getattr(options, "label", None) or self.tapname

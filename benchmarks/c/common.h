@@ -1,15 +1,18 @@
-/* What the three programs share: addresses, sockets, and how they give up. */
+/* What the programs share: addresses, sockets, clocks, and how they give up. */
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
+#include <sched.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef SOL_UDP
@@ -24,11 +27,28 @@
 
 #define SLOTS 64
 #define SLOT_BYTES 65536
-#define BUFFER_BYTES (4 << 20) /* of each socket: what net.core.rmem_max cuts, it cuts for all alike */
+#define CLIENT_BYTES (4 << 20) /* of a client's receive buffer: it must lose nothing of what a server answers */
 
 static inline void give_up(const char *doing) {
     fprintf(stderr, "%s: %s\n", doing, strerror(errno));
     exit(1);
+}
+
+static inline double now(clockid_t clock) {
+    struct timespec at;
+    clock_gettime(clock, &at);
+    return at.tv_sec + at.tv_nsec / 1e9;
+}
+
+/* Run on this core alone; anywhere where it is below 0. */
+static inline void stay_on(int cpu) {
+    cpu_set_t cpus;
+    if (cpu < 0)
+        return;
+    CPU_ZERO(&cpus);
+    CPU_SET(cpu, &cpus);
+    if (sched_setaffinity(0, sizeof cpus, &cpus) < 0)
+        give_up("sched_setaffinity");
 }
 
 /* A socket address from a literal; returns its size. */
@@ -50,25 +70,30 @@ static inline socklen_t parse_address(const char *host, int port, struct sockadd
     exit(2);
 }
 
-static inline int bound_socket(const char *host, int port) {
+/* A bound socket with a receive buffer of so many bytes; 0 leaves it as the kernel makes it. */
+static inline int bound_socket(const char *host, int port, int bytes) {
     struct sockaddr_storage address;
     socklen_t size = parse_address(host, port, &address);
-    int fd = socket(address.ss_family, SOCK_DGRAM, 0), bytes = BUFFER_BYTES;
+    int fd = socket(address.ss_family, SOCK_DGRAM, 0);
     if (fd < 0)
         give_up("socket");
-    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
-    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+    if (bytes && setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes) < 0)
+        give_up("SO_RCVBUF");
     if (bind(fd, (struct sockaddr *)&address, size) < 0)
         give_up("bind");
     return fd;
 }
 
-/* Tell whoever started this which port number it is. */
-static inline void announce(int fd) {
+/* A server's socket, from HOST PORT BYTES. It tells whoever started it which port number it has. */
+static inline int server_socket(int count, char **words) {
     struct sockaddr_in6 address;
     socklen_t size = sizeof address;
+    if (count != 4)
+        exit(2);
+    int fd = bound_socket(words[1], atoi(words[2]), atoi(words[3]));
     if (getsockname(fd, (struct sockaddr *)&address, &size) < 0)
         give_up("getsockname");
-    printf("%d\n", ntohs(address.sin6_port)); /* at the same place in both families */
+    printf("listening on %s:%d/udp\n", words[1], ntohs(address.sin6_port)); /* at the same place in both families */
     fflush(stdout);
+    return fd;
 }

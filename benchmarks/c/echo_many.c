@@ -1,4 +1,4 @@
-/* An echo server: recvmmsg, sendmmsg, up to 64 datagrams a call. Arguments: HOST PORT. */
+/* An echo server: recvmmsg, sendmmsg, up to 64 datagrams a call. Arguments: HOST PORT BYTES. */
 
 #include "common.h"
 
@@ -8,10 +8,7 @@ int main(int count, char **words) {
     static struct sockaddr_storage peers[SLOTS];
     static struct iovec iov[SLOTS];
     static struct mmsghdr messages[SLOTS];
-    if (count != 3)
-        return 2;
-    int fd = bound_socket(words[1], atoi(words[2]));
-    announce(fd);
+    int fd = server_socket(count, words);
     for (int i = 0; i < SLOTS; i++) {
         iov[i] = (struct iovec){buffers[i], SLOT_BYTES};
         messages[i].msg_hdr = (struct msghdr){

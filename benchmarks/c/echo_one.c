@@ -1,13 +1,10 @@
-/* An echo server: recvfrom, sendto, one datagram a call. Arguments: HOST PORT. */
+/* An echo server: recvfrom, sendto, one datagram a call. Arguments: HOST PORT BYTES. */
 
 #include "common.h"
 
 int main(int count, char **words) {
     static char buffer[SLOT_BYTES];
-    if (count != 3)
-        return 2;
-    int fd = bound_socket(words[1], atoi(words[2]));
-    announce(fd);
+    int fd = server_socket(count, words);
     for (;;) {
         struct sockaddr_storage peer;
         socklen_t size = sizeof peer;

@@ -10,9 +10,6 @@
    generation, and the window is filled anew; an answer that comes later is counted, but makes no room. */
 
 #include "common.h"
-#include <sched.h>
-#include <stdint.h>
-#include <time.h>
 
 #define PATIENCE_US 100000
 #define STAMP ((int)sizeof(uint32_t))
@@ -33,12 +30,6 @@ static struct sockaddr_storage server;
 static socklen_t server_size;
 static uint32_t generation;
 static long long sent, echoed, wrong, late, lost, timeouts;
-
-static double now(clockid_t clock) {
-    struct timespec at;
-    clock_gettime(clock, &at);
-    return at.tv_sec + at.tv_nsec / 1e9;
-}
 
 static void parse(int count, char **words) {
     for (int letter; (letter = getopt(count, words, "h:p:s:n:w:t:g:c:f")) != -1;)
@@ -67,7 +58,7 @@ static int open_socket(void) {
         fprintf(stderr, "load: many sources are for IPv4 alone\n");
         exit(2);
     }
-    int fd = bound_socket(server.ss_family == AF_INET6 ? "::" : "0.0.0.0", 0);
+    int fd = bound_socket(server.ss_family == AF_INET6 ? "::" : "0.0.0.0", 0, CLIENT_BYTES);
     struct timeval patience = {0, PATIENCE_US};
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     int on = 1;
@@ -146,8 +137,8 @@ static int send_some(int fd, int datagrams) {
     return done;
 }
 
-/* Count the datagrams of one message, a coalesced one's all; returns how many are of this generation. */
-static int count_message(int slot) {
+/* Count the datagrams of one answer, all those of a coalesced one; returns how many are of this generation. */
+static int count_answer(int slot) {
     int length = incoming[slot].msg_len, segment = options.size, current = 0;
     if (options.segments > 1) {
         struct msghdr *header = &incoming[slot].msg_hdr;
@@ -181,7 +172,7 @@ static int receive_some(int fd) {
         give_up("recvmmsg");
     }
     for (int i = 0; i < got; i++)
-        current += count_message(i);
+        current += count_answer(i);
     return current;
 }
 
@@ -217,13 +208,7 @@ static double flood(int fd, double end) {
 
 int main(int count, char **words) {
     parse(count, words);
-    if (options.cpu >= 0) {
-        cpu_set_t cpus;
-        CPU_ZERO(&cpus);
-        CPU_SET(options.cpu, &cpus);
-        if (sched_setaffinity(0, sizeof cpus, &cpus) < 0)
-            give_up("sched_setaffinity");
-    }
+    stay_on(options.cpu);
     int fd = open_socket();
     prepare();
     double begin = now(CLOCK_MONOTONIC);

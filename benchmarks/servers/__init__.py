@@ -1,1 +1,5 @@
-"""Echo servers, each a process: ``python -m benchmarks.servers.NAME HOST PORT`` prints the port number that it got."""
+"""Echo servers, each a process, and the protocols that the commands serve.
+
+``python -m benchmarks.servers.NAME HOST PORT BYTES`` says which port number it listens on; BYTES is the size of its
+receive buffer, 0 for the kernel's default.
+"""

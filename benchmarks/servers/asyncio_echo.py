@@ -1,4 +1,4 @@
-"""The standard library's asyncio; with a third argument ``uvloop``, the same on uvloop."""
+"""The standard library's asyncio; with a fourth argument ``uvloop``, the same on uvloop."""
 
 import asyncio
 import sys
@@ -27,7 +27,7 @@ async def main() -> None:
     await loop.create_future()
 
 
-if sys.argv[3:] == ["uvloop"]:
+if sys.argv[4:] == ["uvloop"]:
     import uvloop
 
     uvloop.run(main())

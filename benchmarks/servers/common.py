@@ -1,11 +1,8 @@
-"""What every server does; it imports next to nothing, because memory and start are measured too."""
+"""What the bare scripts do."""
 
 import socket
 import sys
 from typing import Any
-
-#: Of each socket; what net.core.rmem_max cuts, it cuts for all alike.
-BUFFER_BYTES = 4 << 20
 
 
 def address() -> tuple[str, int]:
@@ -13,8 +10,10 @@ def address() -> tuple[str, int]:
     return sys.argv[1], int(sys.argv[2])
 
 
-def ready(sock: Any) -> None:
-    """Give a bound socket the same buffers as everybody's, and tell whoever started this its port number."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
-    print(sock.getsockname()[1], flush=True)
+def ready(sock: Any, receive_bytes: int | None = None) -> None:
+    """Size the receive buffer of a bound socket, and say the port number as the commands do."""
+    size = int(sys.argv[3]) if receive_bytes is None else receive_bytes
+    if size:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+    host, number = sock.getsockname()[:2]
+    print(f"listening on {host}:{number}/udp", flush=True)

@@ -1,4 +1,4 @@
-"""A protocol that knows nothing of us."""
+"""Protocols that know nothing of us."""
 
 from twisted.internet.interfaces import IUDPTransport
 from twisted.internet.protocol import DatagramProtocol

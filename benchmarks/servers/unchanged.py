@@ -1,14 +1,11 @@
-"""An unchanged protocol on our port: ``… HOST PORT [changing]``; changing, it answers with something else."""
-
-import sys
+"""An unchanged protocol on our bare port: no guard, no limit."""
 
 from twisted.internet import reactor
 
 from benchmarks.servers.common import address, ready
-from benchmarks.servers.protocol import Changing, Unchanged
+from benchmarks.servers.protocol import Unchanged
 from udpservices.transport.reactor import DatagramReactor
 
 host, number = address()
-protocol = Changing() if sys.argv[3:] else Unchanged()
-ready(DatagramReactor(reactor).listenUDP(number, protocol, interface=host).socket)
+ready(DatagramReactor(reactor).listenUDP(number, Unchanged(), interface=host).socket)
 reactor.run()

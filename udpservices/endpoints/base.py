@@ -19,6 +19,9 @@ class Endpoint(Protocol):
     #: Whether somebody else opened the sockets, and may use them afterwards.
     inherited: ClassVar[bool]
 
+    def count(self) -> int:
+        """How many sockets `open` opens; 0 where it will raise."""
+
     def open(self, *, reuse_port: bool = False, receive_buffer: int | None = None) -> list[socket.socket]:
         """Open bound, non-blocking UDP sockets, which the caller closes.
 

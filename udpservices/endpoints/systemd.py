@@ -87,6 +87,10 @@ class DescriptorEndpoint:
 
     descriptor: int
 
+    def count(self) -> int:
+        """A duplicate."""
+        return 1
+
     def open(self, *, reuse_port: bool = False, receive_buffer: int | None = None) -> list[socket.socket]:
         """See `Endpoint`."""
         return _adopt([self.descriptor], str(self), reuse_port, receive_buffer)
@@ -104,17 +108,28 @@ class SystemdEndpoint:
     name: str | None = None
     index: int | None = None
 
+    def count(self) -> int:
+        """Duplicates of those that were handed over."""
+        try:
+            return len(self._of(inherited_descriptors()))
+        except ActivationError:
+            return 0
+
+    def _of(self, inherited: Iterable[Inherited]) -> list[int]:
+        """Those descriptors that this endpoint names."""
+        return [
+            one.descriptor
+            for index, one in enumerate(inherited)
+            if (self.index == index if self.name is None else self.name == one.name)
+        ]
+
     def open(self, *, reuse_port: bool = False, receive_buffer: int | None = None) -> list[socket.socket]:
         """See `Endpoint`."""
         try:
             inherited = inherited_descriptors()
         except ActivationError as error:
             raise EndpointError(f"{self}: {error}") from error
-        found = [
-            one.descriptor
-            for index, one in enumerate(inherited)
-            if (self.index == index if self.name is None else self.name == one.name)
-        ]
+        found = self._of(inherited)
         if not found:
             raise EndpointError(f"{self}: no such socket; systemd handed over {_list(inherited)}")
         return _adopt(found, str(self), reuse_port, receive_buffer)

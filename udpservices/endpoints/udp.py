@@ -38,6 +38,10 @@ class UDPEndpoint:
     #: Whether anybody may share the port number, as members of groups do.
     shared: bool = False
 
+    def count(self) -> int:
+        """One a family, or one an address."""
+        return len(self.interfaces) or len(_ALL)
+
     def open(self, *, reuse_port: bool = False, receive_buffer: int | None = None) -> list[socket.socket]:
         """See `Endpoint`. With port 0 the kernel chooses a number that is free at every address."""
         hosts = [parse_host(interface) for interface in self.interfaces] or list(_ALL)

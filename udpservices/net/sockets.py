@@ -119,15 +119,6 @@ def _check(sock: socket.socket, descriptor: int) -> None:
         raise UnusableDescriptor(f"descriptor {descriptor} is a UDP socket that is not bound to a port")
 
 
-def has_descriptor_to_spare() -> bool:
-    """Whether this process, and its system, can open something now (RLIMIT_NOFILE; fs.file-max)."""
-    try:
-        socket.socket(AF_INET, SOCK_DGRAM).close()
-    except OSError:
-        return False
-    return True
-
-
 def peer_of(sock: socket.socket) -> SocketAddress | None:
     """The address that a socket is connected to, if it is."""
     try:

@@ -17,12 +17,13 @@ Row = Sequence[Any]
 def repeated(name: str, coerce: Callable[[str], Any], doc: str) -> Callable[[Any, str], None]:
     """A method ``opt_…`` for an option that may be given several times; ``self[name]`` is the list of values.
 
+    The class makes that list in its ``__init__``, ``self[name] = []``.
     `coerce` turns a word into a value and raises ValueError for what is none.
     """
 
     def add(self: Any, value: str) -> None:
         self.given.add(name)
-        self[name] = [*self[name], coerced(name, coerce, value)]
+        self[name].append(coerced(name, coerce, value))
 
     add.__doc__ = doc
     return add
@@ -85,8 +86,8 @@ class ServiceOptions(usage.Options):
         if args:
             raise usage.UsageError(f"{args[0]!r} is not expected: give options, such as --port 9999")
 
-    def check_protocol(self, protocol: type) -> None:
-        """Refuse options that have no effect on this class of protocols. Raises UsageError.
+    def check_protocol(self, protocol: Any) -> None:
+        """Refuse options that have no effect on a protocol, given as its class. Raises UsageError.
 
         The options of a command do not know its protocol before it is looked up, so this is no part of `postOptions`.
         """

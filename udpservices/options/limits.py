@@ -1,7 +1,7 @@
 """The options of the rate limit."""
 
 import re
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.python import usage
 
@@ -66,7 +66,7 @@ class RateOptions(ServiceOptions):
         if self["rate"] == 0 and self.shapes_limit:
             raise usage.UsageError(f"--{self.shapes_limit[0]} has no effect with --rate 0, which is no limit")
 
-    def check_protocol(self, protocol: type) -> None:
+    def check_protocol(self, protocol: Any) -> None:
         """Refuse what shapes a limit where the protocol's class has none. Raises UsageError."""
         from udpservices.policy.limits import default_rate
 

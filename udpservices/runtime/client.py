@@ -87,6 +87,10 @@ class Redialer(Service):
         self._looking_up: Deferred[Any] | None = None
         self._counters = Counters()
 
+    def count_sockets(self) -> int:
+        """How many sockets the service needs and has not opened yet."""
+        return 0 if self.running else 1
+
     def bind(self) -> None:
         """A client has nothing to bind before it knows its peer."""
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from twisted.application.service import MultiService
 from twisted.internet.protocol import AbstractDatagramProtocol
 
+from udpservices.net.descriptors import make_room
 from udpservices.policy.log import log_datagrams
 from udpservices.runtime.datagram import DatagramService, MakeCompanion, MakePolicy
 from udpservices.runtime.stream import StreamService
@@ -17,14 +18,23 @@ Kind = TypeVar("Kind", bound=DatagramService)
 class Services(MultiService):
     """Services that are bound together. Other packages' have no `bind` and open what they need when they start."""
 
+    def count_sockets(self) -> int:
+        """How many sockets the services need and have not opened yet, as far as they say so."""
+        return sum(service.count_sockets() for service in self if hasattr(service, "count_sockets"))
+
     def bind(self) -> None:
-        """Bind each. Raises what they raise, and leaves nothing open then."""
+        """Bind each, once there is room for all. Raises TooFewDescriptors, or what they raise; nothing is open then."""
+        make_room(self.count_sockets())
         try:
             for service in self._bindable():
-                service.bind()
+                self.bind_one(service)
         except BaseException:
             self.unbind()
             raise
+
+    def bind_one(self, service: Any) -> None:
+        """Bind a service. Raises what that raises."""
+        service.bind()
 
     def unbind(self) -> None:
         """Close what `bind` opened, of services that were not started."""
@@ -56,8 +66,12 @@ def datagram_service(
     options: Any,
     reactor: Any,
     companions: Sequence[MakeCompanion] = (),
+    sockets_of_companions: int = 0,
 ) -> Kind:
-    """A service of this kind for a protocol's class, with what the shared options say."""
+    """A service of this kind for a protocol's class, with what the shared options say.
+
+    The companions of one port open `sockets_of_companions` sockets.
+    """
     return kind(
         label,
         options.endpoints,
@@ -67,6 +81,7 @@ def datagram_service(
         receive_buffer=options["receive-buffer"],
         policies=_policies(options),
         companions=companions,
+        sockets_of_companions=sockets_of_companions,
         remarks=_remarks(options),
     )
 

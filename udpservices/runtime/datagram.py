@@ -12,6 +12,8 @@ from twisted.logger import Logger
 
 from udpservices.endpoints import Endpoint
 from udpservices.net.addresses import endpoint_text
+from udpservices.net.descriptors import make_room
+from udpservices.runtime.process import reads_by_select
 from udpservices.transport.counters import Counters
 from udpservices.transport.engine.ancillary import asked_by
 from udpservices.transport.policy import Policy
@@ -64,36 +66,46 @@ class DatagramService(Service):
         policies: Sequence[MakePolicy] = (),
         companions: Sequence[MakeCompanion] = (),
         remarks: Sequence[str] = (),
+        sockets_of_companions: int = 0,
     ) -> None:
         """Prepare; nothing is opened yet.
 
         `label` is what the log calls the service. `make_protocol` is called once a socket. `reuse_port` and
         `receive_buffer` (bytes) hold for every endpoint that does not say otherwise. Each of `policies`
         makes what is to stand between a port and its protocol, each of `companions` what is to live beside a port.
-        The log says each of `remarks` of the service when it starts.
+        The log says each of `remarks` of the service when it starts. `sockets_of_companions` says how many sockets the
+        companions of one port open.
         """
         self._label = label
         self._endpoints = endpoints
         self._make_protocol = make_protocol
-        self._reactor = DatagramReactor(reactor)
+        self._reactor = reactor if isinstance(reactor, DatagramReactor) else DatagramReactor(reactor)
         self._reuse_port = reuse_port
         self._receive_buffer = receive_buffer
         self._policies = policies
         self._make_companions = companions
         self._remarks = remarks
+        self._sockets_a_port = 1 + sockets_of_companions
         self._companions: list[Companion] = []
         self._bound: list[_Bound] = []
         #: The open ports while the service runs.
         self.ports: list[DatagramPort] = []
 
+    def count_sockets(self) -> int:
+        """How many sockets the service needs and has not opened yet."""
+        if self._bound or self.ports:
+            return 0
+        return sum(endpoint.count() for endpoint in self._endpoints) * self._sockets_a_port
+
     def bind(self) -> None:
         """Open the sockets and make their protocols, unless that is done.
 
-        Raises EndpointError, what `make_protocol` raises, or ValueError for a protocol that asks for ancillary data
-        that there is not; and leaves nothing open then.
+        Raises TooFewDescriptors, EndpointError, what `make_protocol` raises, or ValueError for a protocol that asks for
+        ancillary data that there is not; and leaves nothing open then.
         """
         if self._bound or self.ports:
             return
+        make_room(self.count_sockets(), reads_by_select=reads_by_select(self._reactor))
         with ExitStack() as opened:
             sockets: list[tuple[socket.socket, bool]] = []
             for endpoint in self._endpoints:
@@ -119,23 +131,26 @@ class DatagramService(Service):
         self._open_ports()
 
     def _open_ports(self) -> None:
+        """Make a port of each socket; no socket has two descriptors for longer than that takes."""
         bound, self._bound = self._bound, []
-        with ExitStack() as sockets:
+        with ExitStack() as sockets:  # those whose turn does not come
             for one in bound:
                 sockets.enter_context(one.sock)
-            for sock, inherited, protocol in bound:
-                port = self._listen(sock, protocol)
-                self.ports.append(port)
-                port.may_coalesce = not inherited
-                self.put_policies(port)
-                host = port.getHost()
-                self._log.info(
-                    "{label} listening on {where}/udp", label=self._label, where=endpoint_text(host.host, host.port)
-                )
-                for make in self._make_companions:
-                    companion = make(port)
-                    self._companions.append(companion)
-                    companion.start()
+            for one in bound:
+                with one.sock:
+                    port = self._listen(one.sock, one.protocol)
+                self._take(port, one.inherited)
+
+    def _take(self, port: DatagramPort, inherited: bool) -> None:
+        self.ports.append(port)
+        port.may_coalesce = not inherited
+        self.put_policies(port)
+        host = port.getHost()
+        self._log.info("{label} listening on {where}/udp", label=self._label, where=endpoint_text(host.host, host.port))
+        for make in self._make_companions:
+            companion = make(port)
+            self._companions.append(companion)
+            companion.start()
 
     def put_policies(self, port: DatagramPort) -> None:
         """Put this service's policies between a port and its protocol; a companion's port needs them as well."""

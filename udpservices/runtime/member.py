@@ -12,8 +12,8 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from udpservices.net.addresses import is_wildcard, parse_host
+from udpservices.net.descriptors import has_descriptor_to_spare
 from udpservices.net.interfaces import find_interface, outgoing_interface
-from udpservices.net.sockets import has_descriptor_to_spare
 from udpservices.net.sockopts import copy_settings, is_shared, leave_port_group, share_group_port
 from udpservices.runtime.datagram import DatagramService
 from udpservices.transport.port import DatagramPort

@@ -1,6 +1,7 @@
 """What a process that only serves should outlast: a clock that is set, and signals that mean nothing to it."""
 
 import signal
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,12 @@ def keep_time(reactor: Any) -> None:
     ahead = reactor.seconds() - monotonic()
     reactor.time_of_day = reactor.seconds
     reactor.seconds = lambda: monotonic() + ahead
+
+
+def reads_by_select(reactor: Any) -> bool:
+    """Whether a reactor, or the one behind a proxy, uses select(2)."""
+    module = sys.modules.get("twisted.internet.selectreactor")
+    return module is not None and isinstance(getattr(reactor.addReader, "__self__", None), module.SelectReactor)
 
 
 def _handle_signals(reactor: Any) -> None:

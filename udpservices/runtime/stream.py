@@ -17,7 +17,7 @@ from zope.interface import implementer
 from udpservices.endpoints import EndpointError
 from udpservices.endpoints.stream import stream_description
 from udpservices.net.addresses import endpoint_text
-from udpservices.net.sockets import has_descriptor_to_spare
+from udpservices.net.descriptors import has_descriptor_to_spare
 from udpservices.policy.access import AccessList
 from udpservices.policy.guard.reasons import Refusals
 from udpservices.transport.counters import Counters
@@ -139,6 +139,10 @@ class StreamService(Service):
         self._port: IListeningPort | None = None
         self._doorkeeper: _Doorkeeper | None = None
         self._full = LogThrottle(reactor, self._tell_that_it_was_full)
+
+    def count_sockets(self) -> int:
+        """How many sockets the service needs and has not opened yet."""
+        return 0 if self._port is not None else 1
 
     def bind(self) -> None:
         """Listen, unless it does. Raises EndpointError."""

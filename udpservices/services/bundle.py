@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -11,6 +12,7 @@ from twisted.plugin import getPlugins
 from twisted.python.usage import Options, UsageError
 
 from udpservices.maker import DatagramServiceMaker
+from udpservices.net.descriptors import TooFewDescriptors
 from udpservices.options import Row, ServiceOptions
 from udpservices.runtime.compose import Services
 from udpservices.units import nearest, one_line
@@ -55,29 +57,51 @@ class Bundle:
 
     @classmethod
     def makeService(cls, label: str, options: Any, reactor: Any) -> Services:
-        """All services of the file, bound; none stays open where one cannot be."""
-        services = Services()
-        try:
-            for table in options.tables:
-                service = _make(f"{options['config']}: [{table.name}]", table, reactor)
-                service.setName(table.name)
-                service.setServiceParent(services)
-        except BaseException:
-            services.unbind()
-            raise
+        """All services of the file; nothing is opened before they are bound together."""
+        services = _Tables(options["config"])
+        for table in options.tables:
+            with services.naming(table.name):
+                service = _make(table, reactor)
+            service.setName(table.name)
+            service.setServiceParent(services)
         return services
 
 
-def _make(where: str, table: Table, reactor: Any) -> Any:
+class _Tables(Services):
+    """The services of a file, each named by its table."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._path = path
+
+    @contextmanager
+    def naming(self, table: str) -> Iterator[None]:
+        """Name file and table in what goes wrong meanwhile, a ValueError of one line."""
+        try:
+            yield
+        except SystemExit as error:  # the one line of a command, which starts with its name
+            raise ValueError(f"{self._path}: [{table}]: {str(error).removeprefix(f'{table}: ')}") from error
+        except (CannotListenError, ImportError, OSError, UsageError, ValueError) as error:
+            raise ValueError(f"{self._path}: [{table}]: {_one_line(error)}") from error
+
+    def bind(self) -> None:
+        """As `Services` has it; its errors name the file."""
+        try:
+            super().bind()
+        except TooFewDescriptors as error:
+            raise TooFewDescriptors(f"{self._path}: {error}") from error
+
+    def bind_one(self, service: Any) -> None:
+        """Its errors name the table too."""
+        with self.naming(service.name):
+            super().bind_one(service)
+
+
+def _make(table: Table, reactor: Any) -> Any:
     """A service; makers of other packages take no reactor, and fail in their own ways."""
-    try:
-        if isinstance(table.maker, DatagramServiceMaker):
-            return table.maker.makeService(table.options, reactor)
-        return table.maker.makeService(table.options)
-    except SystemExit as error:  # a command's one line, which starts with its name
-        raise ValueError(f"{where}: {str(error).removeprefix(f'{table.name}: ')}") from error
-    except (CannotListenError, ImportError, OSError, UsageError, ValueError) as error:
-        raise ValueError(f"{where}: {_one_line(error)}") from error
+    if isinstance(table.maker, DatagramServiceMaker):
+        return table.maker.unbound(table.options, reactor)
+    return table.maker.makeService(table.options)
 
 
 # Reading

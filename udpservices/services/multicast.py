@@ -39,7 +39,8 @@ class MulticastPingPong(DatagramProtocol):
             companions.append(
                 lambda port: Pinger(label, reactor, port, PING, PONG, groups, interfaces, interval, prepare)
             )
-        service = datagram_service(SharedDatagramService, cls, label, options, reactor, companions)
+        pingers = 0 if interval is None else 1
+        service = datagram_service(SharedDatagramService, cls, label, options, reactor, companions, pingers)
 
         def prepare(port: DatagramPort) -> None:
             service.put_policies(port)

@@ -41,7 +41,7 @@ class Serve(DatagramProtocol):
             if self["protocol"] is None:
                 raise UsageError("--protocol package.module.Class is missing")
 
-        def check_protocol(self, protocol: type) -> None:
+        def check_protocol(self, protocol: Any) -> None:
             """The protocol is the one that the user names."""
             super().check_protocol(self["protocol"])
 

@@ -1,14 +1,17 @@
-"""Server processes: how each contestant is started, watched and stopped."""
+"""Server processes: how they are started, watched and stopped; and how the C programs are made and run."""
 
+import json
 import os
+import re
 import select
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+
+from benchmarks.lanes import Command
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = Path(__file__).resolve().parent / "c"
@@ -26,7 +29,7 @@ class BenchmarkError(Exception):
 
 
 def compile_programs(folder: Path) -> None:
-    """Compile our C programs into a folder. Raises BenchmarkError."""
+    """Compile the C programs into a folder. Raises BenchmarkError."""
     for source in sorted(SOURCES.glob("*.c")):
         words = ["cc", "-std=gnu11", "-O2", "-Wall", "-Wextra", str(source), "-o", str(folder / source.stem)]
         try:
@@ -37,16 +40,23 @@ def compile_programs(folder: Path) -> None:
             raise BenchmarkError(f"{' '.join(words)}:\n{done.stderr.strip()}")
 
 
-def command(name: str, folder: Path) -> list[str]:
-    """The words that start a contestant, up to HOST PORT; `folder` has the C programs."""
-    if name.startswith("c-"):
-        return [str(folder / name.replace("c-", "echo_"))]
-    module = {"asyncio": "asyncio_echo", "uvloop": "asyncio_echo"}.get(name, name)
-    return [sys.executable, "-m", f"benchmarks.servers.{module}"]
+def report_of(program: Path, seconds: float, cpu: int | None, *more: Any) -> dict[str, Any]:
+    """Run a client for so long, with more of its options, and return its report. Raises BenchmarkError."""
+    words = [program, "-t", seconds, "-c", -1 if cpu is None else cpu, *more]
+    try:
+        done = subprocess.run(
+            [str(word) for word in words], capture_output=True, text=True, timeout=PATIENCE + 2 * seconds, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise BenchmarkError(f"{program.name} did not come to an end") from None
+    if done.returncode:
+        raise BenchmarkError(done.stderr.strip() or f"{program.name} ended with status {done.returncode}")
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
 
 
 def cores() -> tuple[int | None, int | None]:
-    """A core for the server and one for the load generator; none where there is but one."""
+    """A core for the server and one for the client; none where there is but one."""
     usable = sorted(os.sched_getaffinity(0))
     if len(usable) < 2:
         return None, None
@@ -66,47 +76,57 @@ def _siblings(cpu: int) -> set[int]:
 
 
 class Server:
-    """A server process that has said which port number it has."""
+    """A server process that has said which port number it listens on."""
 
-    def __init__(self, name: str, folder: Path, host: str, *words: str, cpu: int | None = None) -> None:
-        """`words` follow HOST and PORT on its command line. Raises BenchmarkError where it does not start."""
+    def __init__(self, name: str, command: Command, cpu: int | None = None) -> None:
+        """Start it, on a core of its own if one is named. Raises BenchmarkError where it does not start."""
         self.name = name
-        self.host = host
-        extra = ["uvloop"] if name == "uvloop" else []
+        self._unread = b""
         self._errors = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115  # closed by `stop`
         self.started = time.perf_counter()
         self._process = subprocess.Popen(
-            [*command(name, folder), host, "0", *words, *extra],
+            command.words,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             cwd=ROOT,
-            env=_ENVIRONMENT,
+            env=_ENVIRONMENT | command.environment,
         )
         try:
             if cpu is not None:
                 os.sched_setaffinity(self._process.pid, {cpu})
-            self.port = int(self.read_line())
+            self.port = int(self.wait_for(r"listening on \S*:(\d+)/udp"))
         except BaseException:
             self.stop()
             raise
 
-    def read_line(self, patience: float = PATIENCE) -> str:
-        """The next line of its output. Raises BenchmarkError where none comes."""
+    def wait_for(self, pattern: str, patience: float = PATIENCE) -> str:
+        """The group of a pattern, in the next line of its output that has it. Raises BenchmarkError."""
+        deadline = time.monotonic() + patience
+        while True:
+            line, end, rest = self._unread.partition(b"\n")
+            if end:
+                self._unread = rest
+                if found := re.search(pattern, line.decode()):
+                    return found[1]
+            elif not (more := self._read(deadline)):
+                raise BenchmarkError(f"{self.name} did not say {pattern!r}{self._complaint()}")
+            else:
+                self._unread += more
+
+    def _read(self, deadline: float) -> bytes:
+        """More of its output; nothing at its end, and none in time."""
         assert self._process.stdout is not None
-        came = select.select([self._process.stdout], [], [], patience)[0]
-        line = self._process.stdout.readline().decode() if came else ""
-        if not line:
-            raise BenchmarkError(f"{self.name} said nothing{self._complaint()}")
-        return line
+        came = select.select([self._process.stdout], [], [], max(deadline - time.monotonic(), 0))[0]
+        return os.read(self._process.stdout.fileno(), 65536) if came else b""
 
     def _complaint(self) -> str:
         self._errors.seek(0)
         text = self._errors.read().strip()
-        return f":\n{text}" if text else f" for {PATIENCE:.0f} s"
+        return f":\n{text}" if text else ""
 
     def cpu_seconds(self) -> float:
-        """The CPU time that it has had, user and system, by its process clock."""
+        """The CPU time that all its threads have had, user and system, by its process clock."""
         try:
             return time.clock_gettime(~self._process.pid << 3 | 2)  # clock_getcpuclockid(3)
         except OSError:
@@ -122,17 +142,19 @@ class Server:
         (line,) = [line for line in status.splitlines() if line.startswith("VmRSS:")]
         return int(line.split()[1]) * 1024
 
-    def stop(self) -> None:
-        """End it, kindly first."""
+    def stop(self) -> str:
+        """End it, kindly first, and return what it said and nobody has read."""
+        assert self._process.stdout is not None
+        if self._process.stdout.closed:
+            return ""
         self._process.terminate()
         try:
             self._process.wait(5)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-        self._errors.close()
+        with self._process.stdout, self._errors:
+            return (self._unread + self._process.stdout.read()).decode()
 
     def __enter__(self) -> Self:
         return self
