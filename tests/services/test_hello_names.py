@@ -12,7 +12,8 @@ from twisted.internet.error import CannotListenError
 from tests.services.greeting import NAME, Greeting, complaints, started
 from tests.transport.names import Names, Resolution
 from udpservices.net.resolve import LONGEST_LOOKUP
-from udpservices.runtime.client import MAX_COMPLAINTS, MAX_UNANSWERED
+from udpservices.runtime.client import MAX_UNANSWERED
+from udpservices.transport.log_throttle import MAX_KINDS
 from udpservices.testing import MemoryDatagramReactor
 
 
@@ -173,13 +174,13 @@ class TestNames:
             assert greeting.peers == ["fe80::1%lo"]
 
     def test_a_name_that_keeps_moving_fills_no_memory(self) -> None:
-        """What was complained of is forgotten when it is too much."""
+        """When it is too much, what comes later is not complained of any more."""
         greeting = Greeting(NAME)
-        hosts = [f"192.0.2.{number}" for number in range(MAX_COMPLAINTS + 1)]
+        hosts = [f"192.0.2.{number}" for number in range(MAX_KINDS + 1)]
         with started(greeting) as events:
             for host in [*hosts, hosts[-1], hosts[0]]:
                 greeting.names.known[NAME] = [host]
                 greeting.wait()
                 greeting.refuse()
         said = complaints(events)[1:]  # after the name was not known
-        assert said == [f"no one listening on {host}:9999" for host in [*hosts, hosts[0]]]
+        assert said == [f"no one listening on {host}:9999" for host in hosts]

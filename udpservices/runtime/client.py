@@ -1,6 +1,7 @@
 """Keeping in touch with one peer over connected UDP, through refusals, silence and changes of its address."""
 
 from collections.abc import Callable, Iterator
+from math import inf
 from random import Random
 from typing import Any, Protocol
 
@@ -13,15 +14,12 @@ from twisted.python.failure import Failure
 
 from udpservices.net.addresses import endpoint_text, is_literal
 from udpservices.net.resolve import resolve
-from udpservices.runtime.remainder import Remainder
 from udpservices.transport.counters import Counters
+from udpservices.transport.log_throttle import LogThrottle
 from udpservices.transport.port import DatagramPort
 
 #: Greetings without a reply after which the peer counts as gone: its host may be, or its name may have moved.
 MAX_UNANSWERED = 3
-
-#: What was complained of is remembered, to say it once; a name that keeps moving starts anew at so many.
-MAX_COMPLAINTS = 100
 
 
 class Caller(Protocol):
@@ -82,8 +80,8 @@ class Redialer(Service):
         self._unanswered = 0
         # Greetings whose replies are logged: a peer may send as many as it likes.
         self._owed = 0
-        self._more = Remainder(reactor, self._tell_more)
-        self._complaints: set[str] = set()
+        self._more = LogThrottle(reactor, self._tell_more, at_once=0)
+        self._complaints = LogThrottle(reactor, interval=inf)
         self._looking_up: Deferred[Any] | None = None
         self._counters = Counters()
 
@@ -178,12 +176,12 @@ class Redialer(Service):
         self._unanswered = 0
         self._settled()
         if not self._owed:
-            self._more.add()
+            self._more.admits()
             return
         self._owed -= 1
         self._log.info("{label} got {reply!r} from {peer}", label=self._label, reply=datagram[:64], peer=self._peer())
 
-    def _tell_more(self, count: int, seconds: float) -> None:
+    def _tell_more(self, _: object, count: int, seconds: float) -> None:
         self._log.info(
             "{label} got {count} more replies than it sent greetings, in the last {seconds:.0f} s",
             label=self._label,
@@ -201,7 +199,7 @@ class Redialer(Service):
     def _settled(self) -> None:
         """Nothing is wrong: what goes wrong next is new."""
         self._backoff = self._interval
-        self._complaints.clear()
+        self._complaints.settle()
 
     def _complain_of(self, error: OSError, peer: str) -> None:
         refused = isinstance(error, ConnectionRefusedError)
@@ -209,12 +207,8 @@ class Redialer(Service):
 
     def _complain(self, what: str) -> None:
         """Say it once, until a reply comes."""
-        if what in self._complaints:
-            return
-        if len(self._complaints) >= MAX_COMPLAINTS:
-            self._complaints.clear()
-        self._complaints.add(what)
-        self._log.warn("{label}: {what}", label=self._label, what=what)
+        if self._complaints.admits(what):
+            self._log.warn("{label}: {what}", label=self._label, what=what)
 
     def _peer(self) -> str:
         return endpoint_text(*self._port.peer) if self._port is not None and self._port.peer else self._host

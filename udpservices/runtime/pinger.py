@@ -12,7 +12,7 @@ from twisted.logger import Logger
 
 from udpservices.net.addresses import endpoint_text, parse_host
 from udpservices.net.interfaces import find_interface
-from udpservices.runtime.remainder import Remainder
+from udpservices.transport.log_throttle import LogThrottle
 from udpservices.transport.port import DatagramPort
 
 #: Peers whose answers to a ping are logged. While so many answer, others are only counted.
@@ -62,7 +62,7 @@ class Pinger:
         self._pings = 0
         #: To which of the pings a peer answered last; who answered last is last.
         self._answers: OrderedDict[str, int] = OrderedDict()
-        self._more = Remainder(reactor, self._tell_more)
+        self._more = LogThrottle(reactor, self._tell_more, at_once=0)
         self._loop = LoopingCall(self._look)
         self._loop.clock = reactor
 
@@ -105,7 +105,7 @@ class Pinger:
             return
         peer = endpoint_text(*addr)
         if not self._is_first(peer):
-            self._more.add()
+            self._more.admits()
             return
         self._log.info(
             "{label}: {answer!r} from {peer} after {late:.1f} ms",
@@ -126,7 +126,7 @@ class Pinger:
         answers[peer] = self._pings
         return last != self._pings
 
-    def _tell_more(self, count: int, seconds: float) -> None:
+    def _tell_more(self, _: object, count: int, seconds: float) -> None:
         self._log.info(
             "{label}: {count} more answers in the last {seconds:.0f} s", label=self._label, count=count, seconds=seconds
         )

@@ -17,10 +17,9 @@ from udpservices.net.interfaces import find_interface
 from udpservices.options import MemberOptions, Row
 from udpservices.runtime.compose import datagram_service
 from udpservices.runtime.member import SharedDatagramService
-from udpservices.runtime.remainder import Remainder
 from udpservices.transport.engine.peers import peer_at
 from udpservices.transport.engine.reply_source import leave_by
-from udpservices.transport.log_throttle import LOG_INTERVAL
+from udpservices.transport.log_throttle import LOG_INTERVAL, LogThrottle
 from udpservices.units import message, positive_duration
 
 #: Others that are remembered. While nobody of so many is silent, who is new is only counted.
@@ -64,7 +63,7 @@ class Broadcast(DatagramProtocol):
         self._missing: set[str] = set()
         self._known: OrderedDict[_Beacon, float] = OrderedDict()
         self._reported: deque[float] = deque(maxlen=MAX_REPORTS)
-        self._more = Remainder(clock, self._tell_more)
+        self._more = LogThrottle(clock, self._tell_more, at_once=0)
         self._loop = LoopingCall(self._send)
         self._loop.clock = clock
 
@@ -108,7 +107,7 @@ class Broadcast(DatagramProtocol):
         heard = known.get(beacon)
         if heard is None or heard < silence:
             if not self._may_report(now) or not self._has_room(beacon, silence):
-                self._more.add()
+                self._more.admits()
                 return
             self._reported.append(now)
             self._log.info("heard {beacon!r} from {peer}", beacon=datagram[:64], peer=endpoint_text(*addr))
@@ -127,7 +126,7 @@ class Broadcast(DatagramProtocol):
             known.popitem(last=False)
         return True
 
-    def _tell_more(self, count: int, seconds: float) -> None:
+    def _tell_more(self, _: object, count: int, seconds: float) -> None:
         self._log.info(
             "heard {count} more datagrams of newcomers in the last {seconds:.0f} s", count=count, seconds=seconds
         )

@@ -21,7 +21,7 @@ BUSY_TURNS = 3
 BUSY = SLOTS // 2
 QUIET = SLOTS // 4
 
-#: Datagrams that are read one by one in a turn: at first, and where a look found that no more than a few wait at a time.
+#: Datagrams that are read one by one in a turn: at first, and where a look found that only a few wait at a time.
 SINGLES = 16
 MORE_SINGLES = SLOTS
 

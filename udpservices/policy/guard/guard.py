@@ -117,6 +117,8 @@ class Guard(Policy):
 
     def __call__(self, batch: Batch) -> None:
         """Refuse what the kernel did not."""
+        if self._sure and not batch.has_empty and not (self._rules.sees_subnet_broadcasts and batch.sent_to_many()):
+            return
         refused = self._refused(
             batch.pieces, batch.has_empty, lambda: batch.lengths, lambda: batch.names, batch.sent_to_many
         )
