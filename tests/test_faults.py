@@ -34,7 +34,7 @@ from tests.support import (
 from tests.transport.peers import Recorder
 from udpservices import Batch, DatagramPort, DatagramReactor
 from udpservices.services.timeservice import SINCE_1900
-from udpservices.transport.faults import LOG_INTERVAL, MAX_KINDS, TRACEBACKS, Seldom
+from udpservices.transport.log_throttle import LOG_INTERVAL, MAX_KINDS, TRACEBACKS, Seldom
 
 LOOPBACK = "127.0.0.1"
 

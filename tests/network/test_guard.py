@@ -20,10 +20,12 @@ from tests.policy.test_access import model as access_model
 from tests.support import PATIENCE
 from udpservices.net import bpf as filters
 from udpservices.net import sockopts
+from udpservices.net.cmsg import pack_control
 from udpservices.policy.access import AccessList, Network
 from udpservices.policy.guard.loop_rules import HARMLESS, NO_LOOP_RULES, REFLECTORS, LoopRules
 from udpservices.policy.guard.port_rules import PortRules
 from udpservices.transport.engine.peers import pack
+from udpservices.transport.engine.reply_source import answer_control, was_sent_to_many
 
 PORT = 9999
 OTHER_PORT = 9998
@@ -100,7 +102,7 @@ def guarded(host: Host, family: int, only_ipv6: bool, rules: Rules) -> Iterator[
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         sockopts.report_destination(sock)
         compiled = PortRules(rules.loops, AccessList(rules.allow, rules.deny), sock, Clock())
-        compiled.set_own_ports([PORT, OTHER_PORT])
+        compiled.set_own_ports(frozenset({PORT, OTHER_PORT}))
         if compiled.refuse_some:
             filters.attach(sock, compiled.program([PORT, OTHER_PORT]))
         yield sock, compiled
@@ -110,7 +112,7 @@ def receive(sock: socket.socket) -> tuple[bytes, Any, bytes]:
     """A datagram, its peer, and the control message that an answer would carry."""
     assert select.select([sock], [], [], PATIENCE)[0], "a datagram is missing"
     payload, control, _, peer = sock.recvmsg(2048, 256)
-    return payload, peer, sockopts.answer_control(sockopts.pack_control(control[0]))
+    return payload, peer, answer_control(pack_control(control[0]))
 
 
 @pytest.mark.parametrize("kind", ["IPv4", "IPv6", "both"])
@@ -143,7 +145,7 @@ def test_kernel_and_twin_agree_with_the_model(hosts: Hosts, kind: str) -> None:
                     print(case)
                     got, peer, control = receive(sock)
                     reason = compiled.verdict(pack(peer))
-                    if compiled.by_destination and sockopts.was_sent_to_many(control):
+                    if compiled.by_destination and was_sent_to_many(control):
                         reason = reason or "to many"  # type: ignore[assignment]
                     expected = rules.refuse(case)
                     assert peer[0].removeprefix("::ffff:") == case.source[0]

@@ -19,15 +19,14 @@ from twisted.python.usage import UsageError
 
 from tests.services.commands import parsed, refusal
 from tests.support import serving, udp_socket
-from tests.transport.peers import Recorder
+from tests.transport.peers import Recorder, batch_of
 from udpservices import DatagramReactor
 from udpservices.policy import impairment
 from udpservices.policy.impairment import OVERTAKING, Impairment
-from udpservices.transport.batch import Batch
-from udpservices.transport.engine.peers import peer
-from udpservices.transport.port import DatagramPort
+from udpservices.transport.engine.peers import peer_at
+from udpservices.transport.read_loop import ReadLoop
 
-PEER = peer(("192.0.2.7", 5000))
+PEER = peer_at(("192.0.2.7", 5000))
 
 
 class Network:
@@ -48,7 +47,7 @@ class Network:
 
     def arrive(self, *payloads: bytes) -> None:
         """What the port does when it has read these in one turn."""
-        batch = Batch(self.port.sender, [(payload, PEER) for payload in payloads])
+        batch = batch_of([(payload, PEER) for payload in payloads])
         self.port.counters.received += len(batch)
         for policy in self.port.policies:
             policy(batch)
@@ -224,8 +223,8 @@ class TestEach:
 
     def test_peers_stay_with_their_datagrams(self) -> None:
         with Network(Impairment(duplicate=0.3, reorder=0.5, delay=0.1, seed=2)) as network:
-            datagrams = [(b"%d" % number, peer(("192.0.2.7", 1000 + number))) for number in range(50)]
-            batch = Batch(network.port.sender, datagrams)
+            datagrams = [(b"%d" % number, peer_at(("192.0.2.7", 1000 + number))) for number in range(50)]
+            batch = batch_of(datagrams)
             network.port.policies[0](batch)
             network.reactor.advance(OVERTAKING)
             network.reactor.advance(0.1)
@@ -345,7 +344,7 @@ class TestOverTheWire:
 
     def echoes(self, count: int, *options: str) -> tuple[list[bytes], str]:
         """What comes back of numbered datagrams that are read in one turn of the reactor, and the counts at the end."""
-        assert count < DatagramPort.budget
+        assert count < ReadLoop.budget
         with serving("udpecho", "--listen", "127.0.0.1:0", *options) as (process, port), udp_socket() as sock:
             os.kill(process.pid, signal.SIGSTOP)
             for payload in numbered(count):

@@ -16,13 +16,13 @@ from twisted.internet.testing import MemoryReactorClock
 
 from tests.services.commands import maker, parsed, refused
 from tests.support import logged, serving, text, udp_socket
+from tests.transport.peers import batch_of
 from udpservices import DatagramReactor
 from udpservices.policy.limits import BUCKETS, DEFAULT_RATE, RateLimit, RateLimiter, default_rate
 from udpservices.policy.prefixes import PrefixLengths
 from udpservices.services.echo import Echo
-from udpservices.transport.batch import Batch
-from udpservices.transport.engine.peers import Peer, pack, peer
-from udpservices.transport.faults import LOG_INTERVAL
+from udpservices.transport.engine.peers import Peer, pack, peer_at
+from udpservices.transport.log_throttle import LOG_INTERVAL
 from udpservices.transport.port import DatagramPort
 
 
@@ -82,7 +82,7 @@ class Limited:
         limit = RateLimit(rate, burst, **more)
         self.limiter: RateLimiter | None = limit.policy(self.port)
         if random and rate:
-            self.limiter = RateLimiter(limit, self.port, rate, random=random)
+            self.limiter = RateLimiter(limit, rate, self.port.counters, self.reactor, repr(self.port), random=random)
         self.port.policies = [self.limiter] if self.limiter else []
 
     def __enter__(self) -> Self:
@@ -98,7 +98,7 @@ class Limited:
         return [host for host, _ in self.pass_on([_peer(host) for host in hosts])]
 
     def pass_on(self, peers: Iterable[Peer]) -> list[Peer]:
-        batch = Batch(self.port.sender, [(b"", sender) for sender in peers])
+        batch = batch_of([(b"", sender) for sender in peers])
         for policy in self.port.policies:
             policy(batch)
         return list(batch.peers)
@@ -134,7 +134,7 @@ class Limited:
 
 @functools.cache
 def _peer(host: str) -> Peer:
-    return peer((host, 5000, 0, 0) if ":" in host else (host, 5000))
+    return peer_at((host, 5000, 0, 0) if ":" in host else (host, 5000))
 
 
 HOST = "192.0.2.1"
@@ -227,7 +227,7 @@ class TestBound:
         with Limited(10) as limited:
             stranger, flood, *_ = limited.strangers()
             limited.count(flood, 100)
-            batch = Batch(limited.port.sender, [(b"1", _peer(stranger)), (b"2", _peer(flood)), (b"3", _peer(stranger))])
+            batch = batch_of([(b"1", _peer(stranger)), (b"2", _peer(flood)), (b"3", _peer(stranger))])
             limited.port.policies[0](batch)
             assert list(batch.payloads) == [b"1", b"3"]
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udpservices.policy.prefixes import PrefixHash, PrefixLengths, is_loopback, prefix_text
-from udpservices.transport.engine.peers import pack
+from udpservices.policy.prefixes import PrefixHash, PrefixLengths, prefix_text
+from udpservices.transport.engine.peers import is_loopback, pack
 
 #: So large that two prefixes share a place about never.
 VAST = 1 << 60

@@ -118,7 +118,7 @@ def test_each_reason_is_sampled_by_itself(sock: socket.socket, monkeypatch: pyte
     for _ in range(30):
         chosen = LoopRules(**{name: random.random() < 0.7 for name in attrs.fields_dict(LoopRules)})
         rules = PortRules(chosen, AccessList(some_networks(random), some_networks(random)), sock, Clock())
-        own = [number, OTHER_PORT]
+        own = frozenset({number, OTHER_PORT})
         rules.set_own_ports(own)
         for _ in range(60):
             version = random.choice(versions)

@@ -13,7 +13,7 @@ from tests.support import logged, text
 from udpservices.endpoints import UDPEndpoint
 from udpservices.services.broadcast import MAX_KNOWN, MAX_REPORTS, SILENT_INTERVALS, Broadcast
 from udpservices.testing import MemoryDatagramTransport, connect
-from udpservices.transport.faults import LOG_INTERVAL
+from udpservices.transport.log_throttle import LOG_INTERVAL
 
 PEER = ("192.0.2.7", 9999)
 ADDRESS = "192.0.2.255"

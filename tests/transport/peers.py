@@ -1,7 +1,7 @@
 """Protocols, clients and marks that the tests of the transport share."""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -9,6 +9,9 @@ from twisted.internet.protocol import DatagramProtocol
 
 from tests.support import PATIENCE, udp_socket
 from udpservices import Batch, DatagramReactor
+from udpservices.transport.engine.base import Received
+from udpservices.transport.engine.peers import Peer
+from udpservices.transport.engine.received import Copies
 from udpservices.transport.read_loop import ReadLoop
 
 LOOPBACK = "127.0.0.1"
@@ -79,6 +82,25 @@ def expect_much(reading: ReadLoop | None) -> None:
 
 def heard(client: socket.socket, count: int) -> list[bytes]:
     return [client.recv(65535) for _ in range(count)]
+
+
+class Sent:
+    """Where answers to a batch go: it keeps them."""
+
+    def __init__(self) -> None:
+        self.reflected: list[Received] = []
+        self.written: list[tuple[bytes, tuple[str, int] | None]] = []
+
+    def reflect(self, received: Received) -> None:
+        self.reflected.append(received)
+
+    def write(self, datagram: bytes, addr: tuple[str, int] | None = None) -> None:
+        self.written.append((datagram, addr))
+
+
+def batch_of(datagrams: Iterable[tuple[bytes, Peer]]) -> Batch:
+    """A batch of these, without a port."""
+    return Batch(Copies.of(datagrams), Sent())
 
 
 def _stock(reactor: Any) -> Any:
