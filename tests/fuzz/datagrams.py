@@ -17,6 +17,7 @@ from twisted.internet.task import Clock
 
 from tests.fuzz import Target
 from udpservices.net import sockopts
+from udpservices.net.cmsg import pack_control
 from udpservices.policy.access import AccessList
 from udpservices.policy.guard.guard import GuardRules
 from udpservices.policy.limits import RateLimit, RateLimiter
@@ -30,14 +31,21 @@ from udpservices.services.timeservice import Time
 from udpservices.testing import connect
 from udpservices.transport.batch import Batch
 from udpservices.transport.counters import Counters
-from udpservices.transport.engine import gso, libc
-from udpservices.transport.engine import peers
+from udpservices.transport.engine import gso, libc, peers, reply_source
+from udpservices.transport.engine.base import Connection
+from udpservices.transport.engine.mmsg import MmsgEngine
 from udpservices.transport.engine.peers import NAME_SIZE, PeersByName
-from udpservices.transport.engine.receive_slots import Arrays
-from udpservices.transport.sending import Sender
+from udpservices.transport.engine.plain import PlainEngine
+from udpservices.transport.engine.pool import SlotPool
+from udpservices.transport.engine.receive_slots import ReceiveSlots
+from udpservices.transport.engine.received import InPlace
+from udpservices.transport.fault_reporter import FaultReporter
+from udpservices.transport.writer import Writer
 
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
 _CLONE_NEWUSER = 0x10000000
+
+_POOL = SlotPool()
 
 #: Each command's protocol.
 PROTOCOLS: dict[str, Callable[[], Any]] = {
@@ -79,13 +87,13 @@ def protocol(data: bytes) -> None:
 def control(data: bytes) -> None:
     """Control messages and names of any length and content become an answer that the kernel can judge, or nothing."""
     for raw in (data, data[:32], data[:40].ljust(40, b"\0")):
-        answered = sockopts.answer_control(raw)
+        answered = reply_source.answer_control(raw)
         assert len(answered) in (0, len(raw))
-        for level, kind, content in sockopts.parse_control(answered):
+        for level, kind, content in reply_source.answer_message(answered):
             assert len(content) <= len(answered)
             assert isinstance(level, int)
             assert isinstance(kind, int)
-        sockopts.parse_control(raw)
+        reply_source.answer_message(raw)
     for name in (data, data[:16], data[:28].ljust(28, b"\0")):
         try:
             found = peers.unpack(name)
@@ -93,7 +101,7 @@ def control(data: bytes) -> None:
             assert len(name) not in NAME_SIZE.values()
             continue
         assert peers.unpack(peers.pack(found)) == found
-        assert peers.peer(found, data).socket_address == found
+        assert peers.peer_at(found, data).socket_address == found
 
 
 @functools.cache
@@ -114,59 +122,65 @@ def nowhere(family: AddressFamily) -> socket | None:
         os.close(home)
 
 
-def _sender(family: AddressFamily, control_size: int) -> tuple[Sender, Counters]:
-    sock, counters = nowhere(family), Counters()
-    port = SimpleNamespace(
-        counters=counters,
-        connected=sock is not None,
-        has_socket=sock is not None,
-        addressFamily=family,
-        peer=None,
-        socket=sock,
-        fileno=sock.fileno if sock else None,
-        log_fault=lambda doing, error: None,
-    )
-    return Sender(port, control_size), counters  # type: ignore[arg-type]
+def _writer(family: AddressFamily, reply_size: int) -> tuple[Writer, Counters]:
+    """What sends to nobody, and counts that; without a socket for it a closed one."""
+    with_socket = nowhere(family)
+    sock = with_socket or _bound(family)
+    counters, connection, clock = Counters(), Connection(), Clock()
+    plain = PlainEngine(sock, connection, bool(reply_size), frozenset())
+    many = MmsgEngine(sock, connection, plain, _POOL, bool(reply_size), frozenset())
+    faults = FaultReporter("fuzzed port", DatagramProtocol(), connection, counters, clock)
+    writer = Writer(plain, many, family, reply_size, connection, counters, faults, faults.network_failed)
+    if with_socket is None:
+        writer.close()
+    return writer, counters
 
 
 def batch(data: bytes) -> None:
-    """Arrays that are full of anything: every datagram is sent, or counted as unsent."""
+    """Slots that are full of anything: every datagram is sent, or counted as unsent."""
     header, rest = data[:4].ljust(4, b"\0"), data[4:] or b"\0"
     family = (AF_INET, AF_INET6)[header[0] & 1]
     count = header[1] % libc.SLOTS + 1
-    size = sockopts.CONTROL_SIZE[family] if header[0] & 2 else 0
+    size = reply_source.CONTROL_SIZE[family] if header[0] & 2 else 0
     flows = bool(header[0] & 16)
-    arrays, idle = _arrays(family, size, gso.SEGMENT_SPACE * flows), []  # type: ignore[var-annotated]
-    _fill(arrays.names, rest)
+    slots = _slots(family, size, gso.SEGMENT_SPACE * flows)
+    idle: list[ReceiveSlots] = []
+    _fill(slots.names, rest)
     coalesced = (gso.COALESCED_HEADER + rest[:4]).ljust(gso.SEGMENT_SPACE, b"\0") * flows
-    _fill(arrays.controls, rest[::-1] if header[0] & 4 else coalesced + _destinations(size, rest))
+    _fill(slots._controls, rest[::-1] if header[0] & 4 else coalesced + _destinations(size, rest))
     for slot in range(count):
-        arrays._lengths[slot] = rest[slot % len(rest)] * (header[2] % 3)
-        if arrays._control_lengths is not None:
-            arrays._control_lengths[slot] = arrays._stride if header[3] & 1 else rest[slot % len(rest)] % arrays._stride
-    sender, counters = _sender(family, size)
-    sender.gathering = bool(header[0] & 8)
-    got = Batch.of(arrays, count, sender, PeersByName(), idle)
-    arrays.answer_from_destinations(count)
+        slots._received.lengths[slot] = rest[slot % len(rest)] * (header[2] % 3)
+        if slots._stride:
+            slots._received.control_lengths[slot] = (
+                slots._stride if header[3] & 1 else rest[slot % len(rest)] % slots._stride
+            )
+    writer, counters = _writer(family, size)
+    received = InPlace(slots, count, PeersByName(), idle)
+    got = Batch(received, writer)
+    if header[0] & 8:
+        writer.gather(received)
     assert [len(payload) for payload in got.payloads] == list(got.lengths)
-    assert sum(got.lengths) == sum(arrays.lengths(count))
+    assert sum(got.lengths) == sum(slots.lengths(count))
     datagrams = len(got)
     assert len(got.peers) == len(got.names) == datagrams >= count
+    assert got.from_loopback() == sum(peer.is_loopback for peer in got.peers)
+    assert list(got.sent_to_many()) == [index for index, peer in enumerate(got.peers) if peer.sent_to_many]
     got.reflect()
     for payload, peer in got:
         with contextlib.suppress(MessageLengthError):
-            sender.write(payload, peer)
+            writer.write(payload, peer)
     got.keep(index for index in range(datagrams) if index % 2)
+    assert idle == [slots]
     got.reflect()
-    sender.flush()
+    writer.flush()
     got.close()
-    assert idle == [arrays]
+    assert idle == [slots]
     assert counters.sent + counters.unsent == 2 * datagrams + datagrams // 2
 
 
 @functools.cache
-def _arrays(family: AddressFamily, control_size: int, room: int = 0) -> Arrays:
-    return Arrays(NAME_SIZE[family], control_size, room)
+def _slots(family: AddressFamily, reply_size: int, room: int = 0) -> ReceiveSlots:
+    return ReceiveSlots(NAME_SIZE[family], reply_size, room)
 
 
 def _fill(memory: Any, data: bytes) -> None:
@@ -177,7 +191,7 @@ def _destinations(size: int, data: bytes) -> bytes:
     """Control messages that are nearly right: a header whose length, level or type is another one, now and then."""
     if not size:
         return b"\0"
-    family = AF_INET if size == sockopts.CONTROL_SIZE[AF_INET] else AF_INET6
+    family = AF_INET if size == reply_source.CONTROL_SIZE[AF_INET] else AF_INET6
     content = {AF_INET: 12, AF_INET6: 20}[family]
     level, kind = {AF_INET: (0, sockopts.IP_PKTINFO), AF_INET6: (41, 50)}[family]
     length = 16 + content if data[0] & 1 else int.from_bytes(data[:8].ljust(8, b"\0"), "little")
@@ -189,10 +203,10 @@ def policies(data: bytes) -> None:
     header, rest = data[:5].ljust(5, b"\0"), data[5:] or b"\0"
     family = (AF_INET, AF_INET6)[header[0] & 1]
     count = header[1] % libc.SLOTS + 1
-    arrays, clock = _arrays(family, 0), Clock()
-    _fill(arrays.names, rest)
+    slots, clock = _slots(family, 0), Clock()
+    _fill(slots.names, rest)
     for slot in range(count):
-        arrays._lengths[slot] = rest[slot % len(rest)] * (header[2] % 3)
+        slots._received.lengths[slot] = rest[slot % len(rest)] * (header[2] % 3)
     host, number = _bound(family).getsockname()[:2]
     port: Any = SimpleNamespace(
         counters=Counters(),
@@ -203,8 +217,8 @@ def policies(data: bytes) -> None:
     )
     deny = [ip_network((rest[:4].ljust(4, b"\1"), header[3] % 33), strict=False), ip_network("2000::/3")]
     rules = GuardRules(access=AccessList(deny=deny if header[0] & 4 else ()))
-    guard, limiter = rules.policy(port), RateLimiter(RateLimit(burst=header[4] + 1), port, 1)
-    got = Batch.of(arrays, count, _sender(family, 0)[0], PeersByName(), [])
+    guard, limiter = rules.policy(port), RateLimiter(RateLimit(burst=header[4] + 1), 1, port.counters, clock)
+    got = Batch(InPlace(slots, count, PeersByName(), []), _writer(family, 0)[0])
     try:
         for policy in (guard, guard, limiter):
             policy(got)
@@ -212,6 +226,7 @@ def policies(data: bytes) -> None:
             if policy is guard:
                 kept = len(got)
                 assert kept + port.counters.refused.total() == count
+                assert all(guard.passes(payload, peer) for payload, peer in got), "one by one as together"
         assert len(got) + port.counters.refused.total() == count
         assert kept - len(got) == port.counters.refused["rate"]
     finally:
@@ -240,10 +255,10 @@ TARGETS = {
     "control": Target(
         control,
         [
-            sockopts.pack_control((0, sockopts.IP_PKTINFO, bytes(12))),
-            sockopts.pack_control((41, 50, b"\xfe\x80" + bytes(18))),
-            sockopts.pack_control((41, 50, b"\xff\x02" + bytes(18))),
-            sockopts.pack_control((1, 29, bytes(16))),
+            pack_control((0, sockopts.IP_PKTINFO, bytes(12))),
+            pack_control((41, 50, b"\xfe\x80" + bytes(18))),
+            pack_control((41, 50, b"\xff\x02" + bytes(18))),
+            pack_control((1, 29, bytes(16))),
             *(b"", bytes(15), bytes(16), b"\xff" * 16, b"\xff" * 32, bytes(32), bytes(40)),
             _NAME4,
             _NAME6,
