@@ -82,7 +82,7 @@ def test_flood(command: str, size: int) -> None:
             sent += BURST[size]
             before = port.counters.received
             turning.turn()
-            assert 0 < port.counters.received - before <= port.budget
+            assert 0 < port.counters.received - before <= port.reading.budget
             assert ticks == turn + 1
         timers[-1].cancel()
         turning.until(lambda: port.counters.received + drops(port.socket) == sent, "the rest of the flood")
