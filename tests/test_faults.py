@@ -34,7 +34,8 @@ from tests.support import (
 from tests.transport.peers import Recorder
 from udpservices import Batch, DatagramPort, DatagramReactor
 from udpservices.services.timeservice import SINCE_1900
-from udpservices.transport.log_throttle import LOG_INTERVAL, MAX_KINDS, TRACEBACKS, Seldom
+from udpservices.transport.fault_reporter import TRACEBACKS
+from udpservices.transport.log_throttle import LOG_INTERVAL
 
 LOOPBACK = "127.0.0.1"
 
@@ -87,10 +88,13 @@ class TestProtocolsThatRaise:
             assert events[0]["log_failure"].check(ZeroDivisionError)
             setting.clock.advance(LOG_INTERVAL)
             events.clear()
-            setting.send(b"zero")
+            setting.send(b"fine")
             (later,) = events
-            assert f"raised ZeroDivisionError(), and {100 - TRACEBACKS} times since it was last logged" in text(later)
+            assert text(later).endswith(f" raised ZeroDivisionError(), {100 - TRACEBACKS} more in the last 60 s")
+            assert "datagramReceived" in text(later)
             assert "log_failure" not in later
+            setting.send(b"zero")
+            assert events == [later], "it goes on, and is told once a minute"
         assert setting.port.counters.protocol_errors == 101
 
     def test_another_kind_is_not_hidden(self, setting: Setting) -> None:
@@ -100,13 +104,6 @@ class TestProtocolsThatRaise:
                 setting.send(datagram)
         assert [event["log_failure"].type for event in events[-2:]] == [KeyError, SystemExit]
         assert len(events) == TRACEBACKS + 2
-
-    def test_kinds_fill_no_memory(self) -> None:
-        """Code that is made while the program runs has kinds without end."""
-        seldom = Seldom()
-        logged_at_once = [kind for kind in range(1000) if seldom.more(kind, 0.0) is not None]
-        assert len(logged_at_once) == MAX_KINDS + 1
-        assert seldom.more(1000, LOG_INTERVAL) == 1000 - len(logged_at_once)
 
 
 class TestPoliciesThatRaise:
