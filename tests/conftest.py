@@ -14,8 +14,8 @@ from twisted.internet.pollreactor import PollReactor
 from twisted.internet.selectreactor import SelectReactor
 
 from tests.support import PATIENCE
-from udpservices import DatagramPort
 from udpservices.transport.open_ports import open_ports
+from udpservices.transport.read_loop import ReadLoop
 
 
 class Turning:
@@ -69,9 +69,9 @@ def _closed(reactor: Any) -> None:
     for port in reactor.removeAll():
         port.socket.close()
     for call in reactor.getDelayedCalls():
-        port = getattr(call.func, "__self__", None)
-        if isinstance(port, DatagramPort) and port.connected:
-            port.socket.close()  # it is busy, and the poller does not know of it
+        reading = getattr(call.func, "__self__", None)
+        if isinstance(reading, ReadLoop):
+            reading._plain._socket.close()  # its port is busy, and the poller does not know of it
         call.cancel()
     open_ports.clear()  # ports that end so tell nobody
     if hasattr(reactor, "_poller") and hasattr(reactor._poller, "close"):
