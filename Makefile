@@ -6,9 +6,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 # A file is a worker's as a whole: tests of one file may be about one thing of this machine's, such as a group.
 PYTEST := $(BIN)/pytest --numprocesses auto --dist loadfile
-# What depends on how datagrams are read and sent is tried as well where the C library has no recvmmsg and the kernel no
-# socket filters, and where it does not segment: everything but these. In the last mode the guard's are of no use, nor are
-# those of groups, to which no flow goes. Twisted's own port, whose defects are expected failures, is the same in all.
+# What depends on how datagrams are read and sent is tried in other modes as well: everything but these. Without segments
+# the guard's tests are of no use, nor are those of groups, to which no flow goes. Twisted's own port, whose defects are
+# expected failures, is the same in all.
 ONCE := $(addprefix tests/,packaging policy/test_limits.py policy/test_prefixes.py services/test_bundle.py \
   services/test_bundle_mistakes.py services/test_defaults.py services/test_hello.py services/test_hello_names.py \
   services/test_streams.py services/test_stream_clients.py endpoints/test_activation.py endpoints/test_grammar.py \
@@ -18,8 +18,11 @@ GUARD := $(addprefix tests/,attacks fuzz policy network/test_guard.py network/te
 GROUPS := $(addprefix tests/,network/test_broadcast.py network/test_multicast.py \
   services/test_broadcast.py services/test_multicast.py transport/test_multicast.py)
 OURS := -m 'not xfail' -k 'not test_stock'
+# The oldest Twisted that is served, in an environment of its own.
+OLDEST := .venv-oldest
+OLDEST_TWISTED := 24.11.*
 
-.PHONY: run test lint types unit soak format bench fuzz changelog clean
+.PHONY: run test test-modes test-oldest lint types unit soak format bench fuzz changelog clean
 
 run: $(VENV)/installed
 	@echo 'Serving udpecho on UDP port 9999, IPv4 and IPv6; Ctrl-C stops it. Try it from another terminal:'
@@ -39,8 +42,16 @@ types: $(VENV)/installed-for-tests
 # Among them tests/packaging, which builds the wheel and tries it in environments of its own.
 unit: $(VENV)/installed-for-tests
 	$(PYTEST)
+
+# Each engine forced, a kernel without socket filters and one that does not segment; and the oldest Twisted.
+test-modes: $(VENV)/installed-for-tests test-oldest
 	UDPSERVICES_UNBATCHED=1 UDPSERVICES_NO_FILTERS=1 $(PYTEST) -q $(OURS) $(ONCE:%=--ignore=%)
+	UDPSERVICES_BATCHED=1 $(PYTEST) -q $(OURS) tests/transport tests/policy tests/attacks tests/foreign
 	UDPSERVICES_NO_GSO=1 $(PYTEST) -q $(OURS) $(patsubst %,--ignore=%,$(ONCE) $(GUARD) $(GROUPS))
+
+test-oldest: $(OLDEST)/installed-for-tests
+	$(OLDEST)/bin/pytest --numprocesses auto --dist loadfile -q tests/transport tests/policy tests/endpoints \
+	  tests/runtime tests/services tests/foreign tests/test_daemon.py tests/test_maker.py tests/test_testing.py
 
 # `make soak SOAK_SECONDS=3600`: does anything grow under traffic?
 soak: $(VENV)/installed-for-tests
@@ -63,12 +74,12 @@ changelog: $(VENV)/installed-for-tests
 	$(BIN)/towncrier build --yes
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(OLDEST)
 
-$(VENV)/bin/python:
+$(VENV)/bin/python $(OLDEST)/bin/python: %/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "This needs Python 3.11 or later; choose one with: make PYTHON=python3.x" >&2; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	@$(PYTHON) -m venv $* || { rm -rf $*; \
 	  echo "No environment could be made; on Debian: apt-get install python3-venv" >&2; exit 1; }
 
 $(VENV)/installed: $(VENV)/bin/python pyproject.toml
@@ -85,3 +96,8 @@ $(VENV)/installed-for-fuzz: $(VENV)/bin/python pyproject.toml
 	@echo 'Installing udpservices and what fuzzing needs into $(VENV) …'
 	@$(PIP) install --editable '.[fuzz]'
 	@touch $@ $(VENV)/installed
+
+$(OLDEST)/installed-for-tests: $(OLDEST)/bin/python pyproject.toml
+	@echo 'Installing udpservices and Twisted $(OLDEST_TWISTED) into $(OLDEST) …'
+	@$(OLDEST)/bin/pip --disable-pip-version-check --quiet install --editable '.[test]' 'Twisted==$(OLDEST_TWISTED)'
+	@touch $@

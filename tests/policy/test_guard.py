@@ -24,7 +24,7 @@ from udpservices.policy.access import AccessList, Network
 from udpservices.policy.guard import loop_rules as loops
 from udpservices.policy.guard.guard import QUIET, Guard, GuardRules
 from udpservices.policy.guard.loop_rules import NO_LOOP_RULES, LoopRules, OwnAddresses
-from udpservices.policy.guard.port_rules import ONE_IN
+from udpservices.policy.guard.port_rules import MAX_OWN_PORTS, ONE_IN
 from udpservices.policy.guard.reasons import NOBODY, Refusals
 from udpservices.services.echo import Echo
 from udpservices.transport.counters import Counters
@@ -250,6 +250,28 @@ class TestLoops:
         guarded.stop(other)
         guarded.turning.turn(3)
         assert guarded.answers(first, client)
+
+    def test_more_ports_than_a_filter_knows(self, guarded: Guarded, decides: str) -> None:
+        """Then they are looked up here, and in the kernel again when there are few; the other rules stay there."""
+        first = guarded.port()
+        second = guarded.port(protocol=Recorder(), host="127.0.0.5")
+        other, equal = (guarded.client("127.0.0.9", port.getHost().port) for port in (second, first))
+        many = range(100_000, 100_000 + MAX_OWN_PORTS)
+        for _ in range(2):
+            for number in many:
+                open_ports.add(number)
+            guarded.turning.turn(3)
+            assert not guarded.answers(first, other)
+            assert not guarded.answers(first, other, b"")
+            assert not guarded.answers(first, equal)
+            assert guarded.answers(first, guarded.client())
+            assert guarded.answers(first, guarded.client(), b"")
+            for number in many:
+                open_ports.remove(number)
+            guarded.turning.turn(3)
+            assert not guarded.answers(first, other)
+            assert guarded.answers(first, guarded.client())
+        assert first.counters.refused["own-port"] >= 5
 
     def test_clients_of_this_process(self, guarded: Guarded, decides: str) -> None:
         """A connected port, as udphello's, hears one peer alone: with it no loop begins that it does not begin."""

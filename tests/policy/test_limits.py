@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.internet.protocol import DatagramProtocol
+from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 
 from tests.services.commands import maker, parsed, refused
@@ -19,8 +20,9 @@ from tests.support import logged, serving, text, udp_socket
 from tests.transport.peers import batch_of
 from udpservices import DatagramReactor
 from udpservices.policy.limits import BUCKETS, DEFAULT_RATE, RateLimit, RateLimiter, default_rate
-from udpservices.policy.prefixes import PrefixLengths
+from udpservices.policy.prefixes import PrefixHash, PrefixLengths
 from udpservices.services.echo import Echo
+from udpservices.transport.counters import Counters
 from udpservices.transport.engine.peers import Peer, pack, peer_at
 from udpservices.transport.log_throttle import LOG_INTERVAL
 from udpservices.transport.port import DatagramPort
@@ -361,6 +363,55 @@ class TestLookingAway:
                 assert total <= 20 * (end - begin) + burst + 0.001
 
 
+class TestOneByOne:
+    @settings(deadline=None)
+    @given(
+        rate=st.integers(1, 50),
+        burst=st.integers(1, 50),
+        steps=st.lists(st.tuples(st.sampled_from([0.0, 0.001, 0.1, 1.0]), st.integers(0, 3)), max_size=200),
+        seed=st.integers(),
+        spares=st.booleans(),
+    )
+    def test_is_judged_as_in_batches(
+        self, rate: int, burst: int, steps: list[tuple[float, int]], seed: int, spares: bool
+    ) -> None:
+        """Batches of one; who reads one at a time has the same limit."""
+        senders = [_peer(host) for host in ("10.0.1.1", "10.0.2.1", "10.0.3.1", "127.0.0.1")]
+        verdicts: list[list[bool]] = []
+        for one_by_one in (False, True):
+            clock, counters = Clock(), Counters()
+            limiter = RateLimiter(
+                RateLimit(rate, burst), rate, counters, clock, spares_loopback=spares, random=Random(seed).random
+            )
+            limiter._hash = PrefixHash(PrefixLengths(), 1 << 60)  # none share a bucket by chance
+            limiter._first, limiter._second = Buckets(), Buckets()  # type: ignore[assignment]
+            found = []
+            for seconds, who in steps:
+                clock.advance(seconds)
+                if one_by_one:
+                    found.append(limiter.passes(b"", senders[who]))
+                else:
+                    batch = batch_of([(b"", senders[who])])
+                    limiter(batch)
+                    found.append(len(batch) == 1)
+            assert counters.refused["rate"] == found.count(False)
+            limiter.close()
+            verdicts.append(found)
+        assert verdicts[0] == verdicts[1]
+        if spares:
+            assert all(passed for passed, (_, who) in zip(verdicts[0], steps, strict=True) if who == 3)
+
+
+class Buckets(defaultdict[int, float]):
+    """As many as there are places."""
+
+    def __init__(self) -> None:
+        super().__init__(float)
+
+    def __bool__(self) -> bool:
+        return True
+
+
 class TestClock:
     def test_going_back_freezes_nothing(self) -> None:
         with Limited(10) as limited:
@@ -446,6 +497,16 @@ class TestDefault:
             count = 3 * DEFAULT_RATE
             assert limited.count(local, count) == count
             assert DEFAULT_RATE <= limited.count(remote, count) <= 2 * DEFAULT_RATE + 2
+
+    def test_sources_on_loopback_are_not_charged(self) -> None:
+        """What they send takes nothing from others, in one batch with theirs or not."""
+        with Limited(None, protocol=Reflector, interface="0.0.0.0") as limited:
+            for _ in range(DEFAULT_RATE // 10):
+                assert len(limited.send("127.0.0.1", HOST, "127.0.0.2", *["127.0.0.3"] * 20)) == 23
+            assert limited.limiter
+            assert not limited.limiter._first, "and nobody is looked at for their sake"
+            assert limited.count(HOST, DEFAULT_RATE // 2 - DEFAULT_RATE // 10) == DEFAULT_RATE * 4 // 10
+            assert not limited.refused
 
     def test_loopback_has_one_where_it_is_asked_for(self) -> None:
         with Limited(10, interface="0.0.0.0") as limited:

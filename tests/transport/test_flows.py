@@ -26,7 +26,8 @@ from udpservices.transport.port import DatagramPort
 from udpservices.transport.read_loop import Reading, ReadLoop
 
 pytestmark = pytest.mark.skipif(
-    not libc.is_available("recvmmsg") or bool(os.environ.get("UDPSERVICES_NO_GSO")), reason="nothing is coalesced in this mode"
+    not libc.is_available("recvmmsg") or bool(os.environ.get("UDPSERVICES_NO_GSO")),
+    reason="nothing is coalesced in this mode",
 )
 
 LOOPBACK = "127.0.0.1"

@@ -1,6 +1,7 @@
 """When a port reads: one datagram a call while little comes, many a call when much does, and never for too long."""
 
 import enum
+import os
 from collections.abc import Callable
 from time import monotonic
 
@@ -20,6 +21,9 @@ from udpservices.transport.writer import Writer
 BUSY_TURNS = 3
 BUSY = SLOTS // 2
 QUIET = SLOTS // 4
+
+#: Whether ports may read one by one at all where they can read many a call.
+MAY_BE_LIGHT = not os.environ.get("UDPSERVICES_BATCHED")
 
 #: Datagrams that are read one by one in a turn: at first, and where a look found that only a few wait at a time.
 SINGLES = 16
@@ -96,7 +100,7 @@ class ReadLoop:
         self.state = Reading.STOPPED
         self._call: IDelayedCall | None = None
         # Whether datagrams are read one by one, and what is known of how many come.
-        self._light = True
+        self._light = MAY_BE_LIGHT
         self._singles = SINGLES
         self._alone = 0
         self._unseen = 0
@@ -267,7 +271,7 @@ class ReadLoop:
             return
         self._small += 1
         if self._small >= SMALL_BATCHES:
-            self._light, self._small, self._unseen = True, 0, 0
+            self._light, self._small, self._unseen = MAY_BE_LIGHT, 0, 0
             self._look_after, self._singles = min(4 * self._look_after, LOOK_SELDOM), MORE_SINGLES
 
     def _more(self, read: int, spent: float) -> int:
