@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from twisted.internet.protocol import DatagramProtocol
 
 from tests.support import ROOT, Process, ask, twistd, udp_socket
-from udpservices.transport.engine.libc import MAX_SEGMENTS, SEGMENTING, SOL_UDP, UDP_SEGMENT
+from udpservices.transport.engine.gso import MAX_SEGMENTS, SEGMENTING, SOL_UDP, UDP_SEGMENT
 from udpservices.transport.engine.peers import Peer
 
 #: How long it takes, in seconds, unless the environment says otherwise.

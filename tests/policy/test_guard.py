@@ -596,7 +596,7 @@ def test_forged_sources_cost_no_peer_each(guarded: Guarded, monkeypatch: pytest.
 
     monkeypatch.setattr(peers, "peer_at", count)
     port = guarded.port(access(deny="127.0.1.0/24"))
-    expect_much(port.reading)
+    expect_much(port)
     for number in range(1, 100):
         guarded.client(f"127.0.1.{number}").sendto(b"hello", (HERE, port.getHost().port))
     guarded.settled(port)

@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.protocol import DatagramProtocol
 
 from tests.support import PATIENCE, udp_socket
-from udpservices import Batch, DatagramReactor
+from udpservices import Batch, DatagramPort, DatagramReactor
 from udpservices.transport.engine.base import Received
 from udpservices.transport.engine.peers import Peer
 from udpservices.transport.engine.received import Copies
@@ -74,9 +74,15 @@ def queue(port: Any, datagrams: list[bytes]) -> socket.socket:
     return client
 
 
-def expect_much(reading: ReadLoop | None) -> None:
+def reading_of(port: DatagramPort) -> ReadLoop:
+    """When and how an open port reads."""
+    assert port.reading is not None
+    return port.reading
+
+
+def expect_much(port: DatagramPort) -> None:
     """Have a port read as many datagrams a call as there are, as after much has come; it does so for a few batches."""
-    assert reading is not None
+    reading = reading_of(port)
     reading._light, reading._small = False, 0
 
 

@@ -12,7 +12,7 @@ from zope.interface.verify import verifyObject
 
 from tests.conftest import Turning, own_reactor
 from tests.support import udp_socket
-from tests.transport.peers import Batches, Echoing, Recorder, expect_much, heard, queue
+from tests.transport.peers import Batches, Echoing, Recorder, expect_much, heard, queue, reading_of
 from udpservices import Batch, DatagramReactor, IBatchDatagramProtocol
 from udpservices.services.echo import Echo
 from udpservices.transport.engine import libc
@@ -74,8 +74,8 @@ class TestBatch:
         """What is queued comes in one batch, and no more of it in a turn than the budget."""
         protocol = Batches(lambda protocol, batch: batch.reflect())
         port = DatagramReactor(epoll.reactor).listenUDP(0, protocol, interface=LOOPBACK)
-        expect_much(port.reading)
-        port.reading.budget, port.reading.patience = 128, inf
+        expect_much(port)
+        reading_of(port).budget, reading_of(port).patience = 128, inf
         with queue(port, [b"x"] * 150):
             epoll.turn()
             assert protocol.sizes == [64, 64]
@@ -86,15 +86,15 @@ class TestBatch:
         """Where the first datagrams took half of it, as many may follow in this turn."""
         protocol = Batches(lambda protocol, batch: batch.reflect())
         port = DatagramReactor(epoll.reactor).listenUDP(0, protocol, interface=LOOPBACK)
-        expect_much(port.reading)
-        port.reading.patience = 0.0
+        expect_much(port)
+        reading_of(port).patience = 0.0
         with queue(port, [b"x"] * 150):
             epoll.turn()
             assert protocol.sizes == [64]
-            assert port.reading._more(64, 1e-3) == 0
-            port.reading.patience = 2e-3
-            assert port.reading._more(64, 1e-3) == 64
-            assert port.reading._more(64, 1e-6) == port.reading.budget - 64
+            assert reading_of(port)._more(64, 1e-3) == 0
+            reading_of(port).patience = 2e-3
+            assert reading_of(port)._more(64, 1e-3) == 64
+            assert reading_of(port)._more(64, 1e-6) == reading_of(port).budget - 64
             epoll.until(lambda: port.counters.sent == 150)
 
     def test_keep_narrows_it(self, epoll: Turning) -> None:
@@ -106,7 +106,7 @@ class TestBatch:
             batch.reflect()
 
         port = DatagramReactor(epoll.reactor).listenUDP(0, Batches(narrow), interface=LOOPBACK)
-        expect_much(port.reading)
+        expect_much(port)
         with queue(port, [b"0", b"1", b"2", b"3", b"4", b"5"]) as client:
             epoll.until(lambda: port.counters.sent == 3)
             assert heard(client, 3) == [b"3", b"1", b"1"]
@@ -137,7 +137,7 @@ class TestBatch:
             seen.extend(batch.payloads)
 
         port = DatagramReactor(epoll.reactor).listenUDP(0, Batches(look), interface=LOOPBACK)
-        expect_much(port.reading)
+        expect_much(port)
         with queue(port, [b"0", b"1", b"2"]):
             epoll.until(lambda: seen)
         assert seen == [b"2", b"2", b"0"]
@@ -170,7 +170,7 @@ class TestBatch:
             kept.extend([batch, batch.view(0)])
 
         port = DatagramReactor(epoll.reactor).listenUDP(0, Batches(keep), interface=LOOPBACK)
-        expect_much(port.reading)
+        expect_much(port)
         with queue(port, [b"one", b"two"]):
             epoll.until(lambda: kept)
         batch, view = kept[:2]

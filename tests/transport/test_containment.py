@@ -11,7 +11,7 @@ from twisted.internet.protocol import DatagramProtocol
 
 from tests.conftest import Turning, own_reactor
 from tests.support import PATIENCE, logged, text, udp_socket
-from tests.transport.peers import LOOPBACK, Batches, Echoing, Recorder, expect_much, heard, queue
+from tests.transport.peers import LOOPBACK, Batches, Echoing, expect_much, heard, queue
 from tests.transport.test_handlers import make_busy
 from udpservices import Batch, DatagramPort, DatagramReactor
 from udpservices.services.echo import Echo
@@ -59,7 +59,7 @@ class TestNoMemory:
             with queue(port, []) as flooder:
                 make_busy(epoll, port, flooder)
         sent = port.counters.sent
-        expect_much(port.reading)
+        expect_much(port)
         failing(monkeypatch, ReceiveSlots, "receive", times, MemoryError)
         with logged() as events, queue(port, [b"%d" % number for number in range(20)]) as client:
             epoll.until(lambda: port.counters.sent == sent + 20, patience=5)
@@ -77,7 +77,7 @@ class TestNoMemory:
     def test_to_take_them_out(self, epoll: Turning, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         """They are withheld."""
         port = DatagramReactor(epoll.reactor).listenUDP(0, Echoing(), interface=LOOPBACK)
-        expect_much(port.reading)
+        expect_much(port)
         failing(monkeypatch, ReceiveSlots, name, 1, MemoryError)
         with queue(port, [b"lost"] * 20):
             epoll.until(lambda: port.counters.received == 20)
@@ -90,7 +90,7 @@ class TestNoMemory:
         port = DatagramReactor(epoll.reactor).listenUDP(
             0, Batches(lambda protocol, batch: [protocol.transport.write(*one) for one in batch]), interface=LOOPBACK
         )
-        expect_much(port.reading)
+        expect_much(port)
         failing(monkeypatch, ReceiveSlots, "payloads", 1, MemoryError)
         with queue(port, [b"lost"] * 20):
             epoll.until(lambda: port.counters.received == 20)
@@ -102,7 +102,7 @@ class TestNoMemory:
         """What it could not judge is not passed on."""
         port = DatagramReactor(epoll.reactor).listenUDP(0, Echo(), interface=LOOPBACK)
         port.policies = [lambda batch: batch.keep(range(len(batch)))]
-        expect_much(port.reading)
+        expect_much(port)
         failing(monkeypatch, InPlace, "selected", 1, MemoryError)
         with queue(port, [b"lost"] * 20):
             epoll.until(lambda: port.counters.received == 20)
@@ -112,7 +112,7 @@ class TestNoMemory:
     def test_to_send_them(self, epoll: Turning, monkeypatch: pytest.MonkeyPatch) -> None:
         """What was written together is lost: the port goes on."""
         port = DatagramReactor(epoll.reactor).listenUDP(0, Echoing(), interface=LOOPBACK)
-        expect_much(port.reading)
+        expect_much(port)
         failing(monkeypatch, ReceiveSlots, "reflect_segmented", 1, MemoryError)
         failing(monkeypatch, ReceiveSlots, "reflect", 1, MemoryError)
         with queue(port, [b"%d" % number for number in range(20)]):
@@ -144,7 +144,7 @@ class TestKeptViews:
 
         port = DatagramReactor(epoll.reactor).listenUDP(0, Batches(keep), interface=LOOPBACK)
         for round_ in range(1, 20):
-            expect_much(port.reading)
+            expect_much(port)
             with queue(port, [b"%d of %d" % (number, round_) for number in range(50)]):
                 epoll.until(lambda: port.counters.received == 50 * round_)  # noqa: B023
             assert [bytes(part) for part, _ in kept] == [before for _, before in kept]
@@ -167,7 +167,7 @@ class TestKeptViews:
 
         port = DatagramReactor(epoll.reactor).listenUDP(0, Batches(look), interface=LOOPBACK)
         for round_ in range(1, 10):
-            expect_much(port.reading)
+            expect_much(port)
             with queue(port, [b"test"] * 20):
                 epoll.until(lambda: port.counters.received == 20 * round_)  # noqa: B023
         assert len(set(map(id, made))) == 1

@@ -15,7 +15,7 @@ from twisted.internet.protocol import DatagramProtocol
 
 from tests.conftest import Turning, own_reactor
 from tests.support import missing, udp_socket
-from tests.transport.peers import Echoing, Recorder
+from tests.transport.peers import Echoing, Recorder, reading_of
 from udpservices import Batch, DatagramReactor
 from udpservices.services.echo import Echo
 from udpservices.transport.engine import gso, libc
@@ -79,7 +79,7 @@ def coalescing(
         port = DatagramReactor(turning.reactor).listenUDP(0, protocol, interface=interface, maxPacketSize=longest)
         grow_busy(turning, port, client, target)
         if settled:
-            turning.until(lambda: port.reading.state is not Reading.SPINNING)
+            turning.until(lambda: reading_of(port).state is not Reading.SPINNING)
         protocol.looking = True
         yield turning, port, client
         stop(turning, port)
@@ -152,7 +152,7 @@ class TestFlow:
         """However long the flows are: timers wait for no more datagrams than ever."""
         protocol = Recorder()
         with coalescing(protocol) as (turning, port, client):
-            turning.until(lambda: port.reading.state is not Reading.SPINNING)
+            turning.until(lambda: reading_of(port).state is not Reading.SPINNING)
             port.stopReading()
             payloads = [payload for _ in range(20) for payload in flow(50, 10)]
             for start in range(0, 1000, 50):
@@ -247,7 +247,7 @@ class TestFlow:
                 send_flow(client, flow(50, 10), to)
             send_flow(friend, flow(10, 100), to)
             port.startReading()
-            turning.until(lambda: port.reading.backlog)
+            turning.until(lambda: reading_of(port).backlog)
             delivered = len(protocol.received)
             port.connect(*friend.getsockname())
             turning.until(lambda: len(protocol.received) == delivered + 10)
@@ -272,7 +272,7 @@ class TestFlow:
             queue_flows(port, client)
             turning.until(lambda: len(protocol.batches) == 1)
             assert len(protocol.batches[0]) == 150
-            port.reading.budget = libc.SLOTS
+            reading_of(port).budget = libc.SLOTS
             queue_flows(port, client)
             turning.until(lambda: len(protocol.batches) == 4)
         assert list(map(len, protocol.batches[1:])) == [50, 50, 50]
@@ -345,7 +345,7 @@ class TestBusy:
                     client.sendto(b"x", (LOOPBACK, port.getHost().port))
                 before = port.counters.received
                 turning.turn()
-                assert port.counters.received - before <= port.reading.budget
+                assert port.counters.received - before <= reading_of(port).budget
                 port.startReading()
 
     @pytest.fixture
@@ -388,7 +388,7 @@ class TestBusy:
             for _ in range(5):
                 send_flow(client, flow(50, 10), (LOOPBACK, port.getHost().port))
             port.startReading()
-            turning.until(lambda: port.reading.backlog)
+            turning.until(lambda: reading_of(port).backlog)
             no_room.append(errno.EAGAIN)
             port.writeWhenWritable(b"!", client.getsockname())
             no_room.clear()
@@ -406,7 +406,7 @@ class TestBusy:
             port.startReading()
             no_room.append(errno.EAGAIN)
             port.writeWhenWritable(b"!")
-            turning.until(lambda: port.reading.backlog)
+            turning.until(lambda: reading_of(port).backlog)
             client.close()
             port.socket.send(b"to nobody")
             turning.until(lambda: len(protocol.received) == 500)

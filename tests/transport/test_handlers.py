@@ -8,7 +8,7 @@ from twisted.internet.error import InvalidAddressError
 
 from tests.conftest import Turning
 from tests.support import udp_socket
-from tests.transport.peers import Batches, Echoing, Recorder, heard, queue
+from tests.transport.peers import Batches, Echoing, Recorder, heard, queue, reading_of
 from udpservices import Batch, DatagramPort, DatagramReactor
 from udpservices.transport.engine import libc
 from udpservices.transport.read_loop import Reading
@@ -18,7 +18,7 @@ LOOPBACK = "127.0.0.1"
 
 def make_busy(epoll: Turning, port: DatagramPort, flooder: socket.socket) -> None:
     """Have a port read in every turn of the reactor, and the poller know nothing of it."""
-    while port.reading.state is not Reading.SPINNING:
+    while reading_of(port).state is not Reading.SPINNING:
         for _ in range(libc.SLOTS):
             flooder.send(b"x")
         epoll.turn()
@@ -201,7 +201,7 @@ class TestHandlers:
         port = DatagramReactor(epoll.reactor).listenUDP(0, Slow(), interface=LOOPBACK)
         with queue(port, []) as flooder:
             make_busy(epoll, port, flooder)
-            port.reading.budget = libc.SLOTS
+            reading_of(port).budget = libc.SLOTS
             for datagram in (b"first", *[b"x"] * (libc.SLOTS - 1)):
                 flooder.send(datagram)
             epoll.until(lambda: len(order) == 2)

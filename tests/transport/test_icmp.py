@@ -23,7 +23,7 @@ ENDS = {AF_INET: ("127.0.73.1", "127.0.73.2"), AF_INET6: ("::1", "::1")}
 
 #: Type and code of each error (RFC 792, RFC 1122 section 3.2.2.1, RFC 1812 section 5.2.7.1), and what Linux makes of it
 #: for a connected UDP socket: an errno, or nothing (net/ipv4/icmp.c, icmp_err_convert; icmp_unreach).
-IPV4_ERRORS = {
+IPV4_ERRORS: dict[tuple[int, int], int | None] = {
     (3, 0): errno.ENETUNREACH,  # network unreachable
     (3, 1): errno.EHOSTUNREACH,  # host unreachable
     (3, 2): errno.ENOPROTOOPT,  # protocol unreachable
@@ -49,7 +49,7 @@ IPV4_ERRORS = {
 }
 
 #: RFC 4443 section 3 (net/ipv6/icmp.c, icmpv6_err_convert).
-IPV6_ERRORS = {
+IPV6_ERRORS: dict[tuple[int, int], int | None] = {
     (1, 0): errno.ENETUNREACH,  # no route
     (1, 1): errno.EACCES,  # prohibited
     (1, 2): errno.EHOSTUNREACH,  # beyond the scope of the source address
@@ -67,7 +67,7 @@ IPV6_ERRORS = {
     (4, 3): errno.EPROTO,  # incomplete header chain
 }
 
-ERRORS: dict[AddressFamily, dict[tuple[int, int], int | None]] = {AF_INET: IPV4_ERRORS, AF_INET6: IPV6_ERRORS}
+ERRORS = {AF_INET: IPV4_ERRORS, AF_INET6: IPV6_ERRORS}
 
 #: Those that may pass: the kernel tells them to who asks for its queue of errors alone, as a port does for a protocol
 #: that can be told (ip(7), IP_RECVERR).
@@ -252,7 +252,7 @@ class TestSegments:
             port = DatagramReactor(epoll.reactor).listenUDP(0, protocol, interface=here)
             with udp_socket(there) as peer:
                 port.connect(*peer.getsockname()[:2])
-                expect_much(port.reading)
+                expect_much(port)
                 for number_ in range(10):
                     peer.sendto(b"last" if number_ == 9 else b"more", port.socket.getsockname())
                 epoll.until(lambda: port.counters.sent == 10)  # noqa: B023
@@ -260,6 +260,7 @@ class TestSegments:
             assert port.counters.network_errors == (number is not None), (kind, code)
             assert len(protocol.errors) + protocol.refused == (number is not None)
             assert port.counters.unsent == 0
+            assert port._parts is not None
             assert port._parts.many._segments.up_to == (gso.MAX_SEGMENTED if gso.SEGMENTING else 0)
 
 

@@ -1,6 +1,7 @@
 """What is logged of a flood: the first at once, and then how many more there were, once in a while."""
 
 from collections.abc import Hashable
+from itertools import pairwise
 from math import inf
 from typing import Any
 
@@ -190,5 +191,5 @@ def test_none_is_lost_and_none_told_twice(steps: list[tuple[int, int, float]], a
     throttled.throttle.settle()
     assert logged + sum(count for _, count, _ in throttled.told) == came
     for times in told_at.values():
-        assert all(later - earlier >= LOG_INTERVAL for earlier, later in zip(times, times[1:], strict=False))
+        assert all(later - earlier >= LOG_INTERVAL for earlier, later in pairwise(times))
     assert not throttled.clock.getDelayedCalls()

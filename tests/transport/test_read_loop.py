@@ -24,7 +24,7 @@ from udpservices.transport.counters import Counters
 from udpservices.transport.engine import libc
 from udpservices.transport.engine.peers import Peer
 from udpservices.transport.policy import Policy
-from udpservices.transport.read_loop import BUSY_TURNS, Reading
+from udpservices.transport.read_loop import BUSY_TURNS, MAY_BE_LIGHT, Reading
 
 #: What may wait at once, for a port or for a client: about so many fit into Linux's default buffers.
 ROOM = 200
@@ -208,6 +208,7 @@ def test_each_is_answered_once_and_in_order_however_many_come(
 
 
 @pytest.mark.skipif(not libc.is_available("recvmmsg"), reason="this system reads one datagram a call")
+@pytest.mark.skipif(not MAY_BE_LIGHT, reason="ports always read many a call")
 @pytest.mark.parametrize("make", [Echoing, Rewriting, Reflecting, Echo])
 @pytest.mark.parametrize("interface", [LOOPBACK, "0.0.0.0", "::"])
 def test_from_little_to_much_and_back(epoll: Turning, make: Callable[[], Any], interface: str) -> None:

@@ -65,7 +65,7 @@ def sandbox(monkeypatch: pytest.MonkeyPatch) -> Sandbox:
 def conversation(turning: Turning, port: DatagramPort, rounds: int = 10) -> None:
     """All is answered, in order; sizes differ, so that no flow is found."""
     for round_ in range(rounds):
-        expect_much(port.reading)
+        expect_much(port)
         datagrams = [b"%d in %d" % (number, round_) + b"." * (number % 5) for number in range(20)]
         sent = port.counters.sent
         with queue(port, datagrams) as client:

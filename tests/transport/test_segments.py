@@ -29,7 +29,7 @@ class TestSegments:
 
         monkeypatch.setattr(ReceiveSlots, "reflect_segmented", refuse)
         port = DatagramReactor(epoll.reactor).listenUDP(0, Echo(), interface=LOOPBACK)
-        expect_much(port.reading)
+        expect_much(port)
         for _ in range(2):
             with queue(port, [b"%02d" % number for number in range(40)]) as client:
                 assert epoll.until(lambda: port.counters.sent % 40 == 0 and port.counters.sent) in (40, 80)
@@ -52,7 +52,7 @@ class TestSegments:
 
         monkeypatch.setattr(ReceiveSlots, "reflect_segmented", refuse)
         port = DatagramReactor(epoll.reactor).listenUDP(0, Echo(), interface=LOOPBACK)
-        expect_much(port.reading)
+        expect_much(port)
         for number, size in enumerate((2000, 500, 3000, 2000, 1400), 1):
             with queue(port, [b"x" * size] * 10) as client:
                 epoll.until(lambda: port.counters.sent == 10 * number)  # noqa: B023
@@ -73,7 +73,7 @@ class TestSandbox:
         for name in ("receive_slots.receive_many", "receive_slots.send_many", "send_slots.send_many"):
             monkeypatch.setattr(f"udpservices.transport.engine.{name}", deny)
         port = DatagramReactor(epoll.reactor).listenUDP(0, protocol(), interface=LOOPBACK)
-        expect_much(port.reading)
+        expect_much(port)
         with queue(port, [b"%d" % number for number in range(10)]) as client:
             epoll.until(lambda: port.counters.sent == 10)
             assert heard(client, 10) == [b"%d" % number for number in range(10)]
@@ -89,7 +89,7 @@ class TestSandbox:
         for name in ("receive_slots.send_many", "send_slots.send_many"):
             monkeypatch.setattr(f"udpservices.transport.engine.{name}", deny)
         port = DatagramReactor(epoll.reactor).listenUDP(0, Echo(), interface=LOOPBACK)
-        expect_much(port.reading)
+        expect_much(port)
         datagrams = [b"x" * (number + 1) for number in range(10)]
         with queue(port, datagrams) as client:
             epoll.until(lambda: port.counters.sent == 10)
