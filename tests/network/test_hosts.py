@@ -222,7 +222,7 @@ class TestUnreachable:
     def test_a_router_refuses_for_a_while(self, hosts: Hosts, epoll: Turning, kind: str, address: str) -> None:
         """A firewall's answer (RFC 1812 section 5.2.7.1), a lost route, and no answer at all: the port outlasts each.
 
-        Linux tells a program of the first only.
+        Linux tells the first to any program, and the second by the error queue, with the router's address.
         """
         client, router, server = hosts(3)
         router.sysctl("ipv4.conf.all.forwarding", 1)
@@ -237,8 +237,11 @@ class TestUnreachable:
         else:
             epoll.until(lambda: unreachables(client))
             epoll.turn()
-        told = int(kind == "prohibit")
+        told = int(kind != "blackhole")
         assert (len(protocol.errors), protocol.refused, port.counters.network_errors) == (told, 0, told)
+        for error in protocol.errors:
+            assert error.peer == (address, 9)
+            assert error.offender == router.addresses[which]
         server.ip("address", "add", address, "dev", "lo", *(["nodad"] if ":" in address else []))
         router.ip("route", "del", kind, address)
         router.ip("route", "add", address, "via", server.addresses[which])

@@ -1,11 +1,5 @@
-"""``--rate``: how many datagrams a second are answered for each source prefix.
+"""``--rate``: how many datagrams a second are answered for each source prefix; `buckets` says who in it."""
 
-A bucket has a token for each datagram that may pass, at most `burst`, and gets `rate` of them a second. It is one
-number: the tick at which it was, or would have been, empty. A tick is the time in which a bucket gets one token, so
-that a bucket holds as many tokens as ticks have passed since.
-"""
-
-from array import array
 from collections.abc import Callable, Sequence
 from random import Random
 
@@ -14,6 +8,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import AbstractDatagramProtocol
 from twisted.logger import Logger
 
+from udpservices.policy.buckets import MEMORY, Buckets
 from udpservices.policy.prefixes import PrefixHash, PrefixLengths, prefix_text
 from udpservices.transport.batch import Batch
 from udpservices.transport.counters import Counters
@@ -25,7 +20,7 @@ from udpservices.transport.port import DatagramPort
 #: Datagrams a second for each source prefix of a reflector, unless its class or somebody says otherwise.
 DEFAULT_RATE = 10_000
 
-#: Pairs of buckets of one port. Prefixes share them by hash, so that no number of forged sources needs more memory.
+#: Buckets of one port. Prefixes share them by hash, so that no number of forged sources needs more memory.
 BUCKETS = 1 << 16
 
 _log = Logger()
@@ -74,6 +69,8 @@ class RateLimiter(Policy):
     is looked at. The port has a bucket too, of the same size: while half of it is left, nobody has used more than the
     other half. When it falls below, prefixes have buckets, each as full as the port's is then. When half of it is
     there again they are forgotten: what passes is charged to it as well, so that none of them is emptier than it is.
+    After a bucket ran dry it takes more than half, for as long as buckets remember it: less than what is left of each
+    without lots.
     """
 
     #: While the port receives little, no flow need be taken apart.
@@ -100,10 +97,9 @@ class RateLimiter(Policy):
         self._burst = rate if limit.burst is None else limit.burst
         self._dry_run = limit.dry_run
         self._spares_loopback = spares_loopback
-        # Nobody sees these numbers; what they must not be is a rhythm that a sender can fall into.
-        self._random = random or Random().random  # noqa: S311
         self._hash = PrefixHash(limit.prefixes, BUCKETS)
-        self._first = self._second = array("d")
+        # Nobody sees these numbers, which are lots.
+        self._buckets = Buckets(BUCKETS, rate, self._burst, random or Random().random)  # noqa: S311
         self._report = _Report(name, limit, rate, clock)
         self._seconds = clock.seconds
         self._read_at: float = self._seconds()
@@ -111,6 +107,7 @@ class RateLimiter(Policy):
         self._emptied = 0.0  # the port's own bucket
         self._looking = False
         self._looking_from = 0.0
+        self._dry_until = 0.0
         # Datagrams that may come before the clock is read again, and how many those were when it was read.
         self._unseen = self._granted = 0.0
 
@@ -155,7 +152,7 @@ class RateLimiter(Policy):
         tick = self._advance()
         before = max(self._emptied, tick - self._burst) + self._granted - (self._unseen + count)
         self._emptied = min(before + count, tick)
-        spare = tick - self._emptied - self._burst / 2
+        spare = tick - self._emptied - (self._buckets.free_above if tick < self._dry_until else self._burst / 2)
         if spare >= 0:
             self._looking = False
             self._unseen = self._granted = min(spare, self._burst / 4)
@@ -164,8 +161,10 @@ class RateLimiter(Policy):
             self._looking, self._looking_from = True, before
         self._unseen = self._granted = 0.0
         senders = names()
-        over = self._charge(senders, tick)
+        lowest = max(self._looking_from, tick - self._burst)
+        over = self._buckets.charge(self._hash.places(senders), tick, lowest)
         if over:
+            self._dry_until = tick + MEMORY * self._rate
             self._report.refused(senders[over[-1]], len(over))
             (self._counters.would_refuse if self._dry_run else self._counters.refused)["rate"] += len(over)
         return () if self._dry_run else over
@@ -176,34 +175,6 @@ class RateLimiter(Policy):
         self._tick += max(now - self._read_at, 0.0) * self._rate
         self._read_at = now
         return self._tick
-
-    def _charge(self, names: Sequence[bytes], tick: float) -> Sequence[int]:
-        """Charge each datagram to its prefix; which are over the limit."""
-        if not self._first:
-            self._first, self._second = array("d", bytes(8 * BUCKETS)), array("d", bytes(8 * BUCKETS))
-        buckets, due = self._first, self._second
-        lowest = max(self._looking_from, tick - self._burst)
-        latest = tick - 1
-        over = []
-        for index, place in enumerate(self._hash.places(names)):
-            emptied = buckets[place]
-            if emptied < lowest:
-                emptied = lowest
-            if emptied <= latest:
-                buckets[place] = emptied + 1
-            elif due[place] <= tick:
-                due[place] = self._next_due(due[place], tick)
-            else:
-                over.append(index)
-        return over
-
-    def _next_due(self, due: float, tick: float) -> float:
-        """When a prefix's second bucket has its next token: one in each tick, at a moment that nobody can foresee.
-
-        Whoever sends as fast as the first bucket is filled could take each of its tokens just before somebody else
-        comes. Here who comes first after a random moment is served, which is a sender by as much as it sends.
-        """
-        return max(int(due), int(tick - self._burst)) + 1 + self._random()
 
     def close(self) -> None:
         """The port was stopped."""
@@ -223,15 +194,18 @@ class _Report:
         )
         self._rate = rate
         self._last = b""
+        self._count = 0
         self._throttle = LogThrottle(clock, self._tell_more)
 
     def refused(self, name: bytes, count: int) -> None:
         """So many were refused, the last of them from this source."""
         self._last = name
+        self._count += count
         if self._throttle.admits(count=count):
             self._write("")
 
-    def _tell_more(self, _: object, count: int, seconds: float) -> None:
+    def _tell_more(self, _: object, more: int, seconds: float) -> None:
+        count, self._count = self._count, 0
         self._write(f" and whoever else is over it; {count} {self._done} in the last {seconds:.0f} s")
 
     def _write(self, more: str) -> None:

@@ -69,7 +69,8 @@ class LogThrottle:
             del self._kinds[kind]
             return
         self._say(kind, known)
-        known.call = self._clock.callLater(self._interval, self._go_on, kind)
+        if self._kinds.get(kind) is known:  # who was told may have settled
+            known.call = self._clock.callLater(self._interval, self._go_on, kind)
 
     def _say(self, kind: Hashable, known: _Kind) -> None:
         now = self._clock.seconds()

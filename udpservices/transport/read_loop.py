@@ -133,6 +133,8 @@ class ReadLoop:
             self._cancel()
             self.state = Reading.POLLED
             self._watch(True)
+            if self._delivery.rest:
+                self._spin()
 
     @property
     def backlog(self) -> int:
@@ -190,8 +192,7 @@ class ReadLoop:
         if error.errno in CLOSED:
             self._lost(error)
             return
-        if error.errno in REFUSED_CALL:
-            self._missed(FRUITLESS // 16)
+        self._missed(FRUITLESS // 16 if error.errno in REFUSED_CALL else 1)
         self._errors.heard(error)
 
     def _read_one_by_one(self) -> None:

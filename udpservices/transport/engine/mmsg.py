@@ -263,9 +263,9 @@ class MmsgEngine:
         while at < end:
             went, earlier = self._attempt(lambda: send(self._socket.fileno(), at, end))  # noqa: B023  # as above
             if not isinstance(went, OSError):
+                self._refusals["sendmmsg"] = 0
                 if not total.sent and went == end - start and not earlier:
                     return Outcome(sum(weights[start:]) if start else sum(weights))
-                self._refusals["sendmmsg"] = 0
                 total = total.plus(Outcome(sum(weights[at : at + went]), earlier=earlier))
                 at += went
                 continue

@@ -188,9 +188,10 @@ class InPlace:
         """What is not selected is not taken out: it may be most of a flood."""
         if self.segment_sizes:
             return Copies(self.payloads, self.peers).selected(indices)
-        keys, table = self.slots.keys(self.pieces), self._table
-        payloads = [self.slots.split(slot, self.slot_lengths[slot], 0)[0] for slot in indices]
-        return Copies(tuple(payloads), tuple([table[keys[slot]] for slot in indices]), self.pieces)
+        keys, table, all_slots = self.slots.keys(self.pieces), self._table, range(self.pieces)
+        slots = [all_slots[index] for index in indices]
+        payloads = [self.slots.split(slot, self.slot_lengths[slot], 0)[0] for slot in slots]
+        return Copies(tuple(payloads), tuple([table[keys[slot]] for slot in slots]), self.pieces)
 
     def is_answered_by(self, payloads: Sequence[bytes], peers: Sequence[Peer]) -> bool:
         if self._peers is None or self._payloads != tuple(payloads):
