@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from tests.support import run, udp_socket
-from udpservices.net.descriptors import MARGIN, make_room
+from udpservices.net.descriptors import MARGIN, has_descriptor_to_spare, make_room
 
 
 @contextmanager
@@ -51,7 +51,7 @@ def test_left_as_it_is_where_that_is_enough(sockets: int) -> None:
 def test_none_free() -> None:
     """What is open already counts: a new descriptor has a number below the limit."""
     with ExitStack() as sockets, limited(lowest_free() + 3):
-        for _ in range(3):
+        while has_descriptor_to_spare():  # some of these numbers may be others' already
             sockets.enter_context(udp_socket())
         before = soft_limit()
         make_room(10)

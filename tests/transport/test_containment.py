@@ -202,7 +202,7 @@ def test_reactors_in_threads_share_nothing(make: Callable[[], Counting], interfa
     protocols = {b"port%d" % number: make() for number in range(2)}
     wrong: list[bytes] = []
     answered: Counter[bytes] = Counter()
-    ended = threading.Event()
+    enough, ended = threading.Event(), threading.Event()
     failures: list[BaseException] = []
 
     def serve(name: bytes, opened: threading.Event, numbers: dict[bytes, int]) -> None:
@@ -225,7 +225,7 @@ def test_reactors_in_threads_share_nothing(make: Callable[[], Counting], interfa
                 client.connect((LOOPBACK, number))
                 client.setblocking(False)
                 sent = 0
-                while not ended.is_set():
+                while not enough.is_set():
                     for _ in range(50):
                         client.send(name + b" %d" % sent + b"." * (sent % 40))
                         sent += 1
@@ -243,21 +243,22 @@ def test_reactors_in_threads_share_nothing(make: Callable[[], Counting], interfa
             failures.append(error)
 
     numbers: dict[bytes, int] = {}
-    threads = []
+    servers, flooders = [], []
     for name in protocols:
         opened = threading.Event()
-        threads.append(threading.Thread(target=serve, args=(name, opened, numbers)))
-        threads[-1].start()
+        servers.append(threading.Thread(target=serve, args=(name, opened, numbers)))
+        servers[-1].start()
         assert opened.wait(PATIENCE)
     assert not failures
     for name in protocols:
-        threads.append(threading.Thread(target=flood, args=(name, numbers[name])))
-        threads[-1].start()
-    ended.wait(seconds)
-    ended.set()
-    for thread in threads:
-        thread.join(PATIENCE)
-        assert not thread.is_alive()
+        flooders.append(threading.Thread(target=flood, args=(name, numbers[name])))
+        flooders[-1].start()
+    enough.wait(seconds)
+    for event, threads in ((enough, flooders), (ended, servers)):
+        event.set()
+        for thread in threads:
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
     assert not failures
     assert not wrong
     for name, protocol in protocols.items():
