@@ -8,8 +8,10 @@ import struct
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+from twisted.internet.protocol import DatagramProtocol
 
 from tests.conftest import Turning
 from tests.network.conftest import Hosts
@@ -298,6 +300,45 @@ class TestUnreachable:
         assert "stopped: 5 received, 2 answered, 3 dropped" in process.output
         assert process.output.count("sending failed") == 1
         assert "Traceback" not in process.output
+
+
+class TestPathMTU:
+    """A router says that a datagram was too long to pass whole (RFC 1191, RFC 8201): the peer is there."""
+
+    @pytest.mark.parametrize("address", FAR, ids=["ipv4", "ipv6"])
+    @pytest.mark.parametrize("told", [True, False])
+    def test_is_no_refusal(self, hosts: Hosts, epoll: Turning, address: str, told: bool) -> None:
+        """It is counted and told as what it is; the next datagram is cut to fragments, and arrives."""
+
+        class Plain(DatagramProtocol):
+            noisy = False
+            refused = 0
+
+            def connectionRefused(self) -> None:
+                self.refused += 1
+
+        client, router, server = hosts(3)
+        router.sysctl("ipv4.conf.all.forwarding", 1)
+        router.sysctl("ipv6.conf.all.forwarding", 1)
+        which = FAR.index(address)
+        client.ip("route", "add", address, "via", router.addresses[which])
+        router.ip("route", "add", address, "via", server.addresses[which], "mtu", "1300")
+        server.ip("address", "add", address, "dev", "lo", *(["nodad"] if ":" in address else []))
+        protocol: Any = Recorder() if told else Plain()
+        with client.entered():
+            port = DatagramReactor(epoll.reactor).listenUDP(0, protocol, interface=wildcard(address))
+            port.connect(address, 9)
+        with server.udp_socket(address, 9) as listener:
+            port.write(b"x" * 1400)
+            epoll.until(lambda: port.counters.network_errors)
+            port.write(b"y" * 1400)
+            assert listener.recv(2000) == b"y" * 1400
+        assert protocol.refused == 0
+        assert port.counters.network_errors == 1
+        if told:
+            (error,) = protocol.errors
+            assert (error.errno, error.path_mtu) == (errno.EMSGSIZE, 1300)
+            assert (error.peer, error.offender) == ((address, 9), router.addresses[which])
 
 
 class TestFullInterface:

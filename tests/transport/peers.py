@@ -26,7 +26,7 @@ class Recorder(DatagramProtocol):
     def __init__(self) -> None:
         self.received: list[tuple[bytes, tuple[str, int]]] = []
         self.refused = 0
-        self.errors: list[OSError] = []
+        self.errors: list[Any] = []
         self.stopped = False
 
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:

@@ -1,5 +1,6 @@
 """``twistd udphello``: a connected-UDP client that greets, tells when nobody listens, and recovers."""
 
+import errno
 import os
 from typing import Any, ClassVar
 
@@ -38,8 +39,9 @@ class Helloer(DatagramProtocol):
         self._failed(self, ConnectionRefusedError())
 
     def errorReceived(self, error: OSError) -> None:
-        """The network says that the peer's host cannot be reached."""
-        self._failed(self, error)
+        """The network says that the peer's host cannot be reached, or that a datagram was too long for its path."""
+        if error.errno != errno.EMSGSIZE:  # the next one is cut to fragments that are not
+            self._failed(self, error)
 
     class Options(ServiceOptions):
         """A client's own; it listens nowhere."""

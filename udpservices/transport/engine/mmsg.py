@@ -261,6 +261,10 @@ class MmsgEngine:
         """Send runs of datagrams, so many of each size; `plainly` sends those of one run."""
         at, end, total = start, len(weights), NOTHING
         while at < end:
+            if not libc.is_available("sendmmsg"):  # as it turned out in this batch
+                total = total.plus(plainly(at))
+                at += 1
+                continue
             went, earlier = self._attempt(lambda: send(self._socket.fileno(), at, end))  # noqa: B023  # as above
             if not isinstance(went, OSError):
                 self._refusals["sendmmsg"] = 0
