@@ -13,7 +13,7 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.pollreactor import PollReactor
 from twisted.internet.selectreactor import SelectReactor
 
-from tests.support import PATIENCE
+from tests.support import PATIENCE, missing
 from udpservices.transport.open_ports import open_ports
 from udpservices.transport.read_loop import ReadLoop
 
@@ -61,6 +61,18 @@ REACTORS: dict[str, Callable[[], Any]] = {
 }
 
 
+def _uvloop_reactor() -> AsyncioSelectorReactor:
+    try:
+        import uvloop
+    except ImportError:
+        missing("uvloop")
+    return AsyncioSelectorReactor(uvloop.new_event_loop())
+
+
+#: The same, and asyncio's reactor on another loop than asyncio's own.
+LOOPS = {**REACTORS, "uvloop": _uvloop_reactor}
+
+
 def _closed(reactor: Any) -> None:
     for reader in list(reactor._internalReaders):
         reactor.removeReader(reader)
@@ -82,17 +94,17 @@ def _closed(reactor: Any) -> None:
 
 @contextmanager
 def own_reactor(kind: str) -> Iterator[Turning]:
-    """One of the four reactors, not the global one; its ports are closed with it."""
-    reactor = REACTORS[kind]()
+    """A reactor of `LOOPS`, not the global one; its ports are closed with it."""
+    reactor = LOOPS[kind]()
     try:
         yield Turning(reactor)
     finally:
         _closed(reactor)
 
 
-@pytest.fixture(params=REACTORS)
+@pytest.fixture(params=LOOPS)
 def turning(request: pytest.FixtureRequest) -> Iterator[Turning]:
-    """Each of the four reactors, not the global one."""
+    """Each of the four reactors and uvloop's loop, not the global one."""
     with own_reactor(request.param) as turning:
         yield turning
 

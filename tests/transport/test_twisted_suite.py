@@ -4,15 +4,26 @@ import os
 import re
 import sys
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from tests.network.hosts import INTERFACE, Network
-from tests.support import ROOT, run
+from tests.support import ROOT, missing, run
 
 
-@pytest.mark.parametrize("reactor", ["epoll", "poll", "select", "asyncio"])
+# Trial, on a loop of uvloop's where it would make one of asyncio's.
+_ON_UVLOOP = """
+import asyncio, sys, uvloop
+from twisted.scripts.trial import run
+asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+sys.argv[0] = "trial"
+run()
+"""
+
+
+@pytest.mark.parametrize("reactor", ["epoll", "poll", "select", "asyncio", "uvloop"])
 def test_twisteds_own_udp_tests_pass(reactor: str, tmp_path: Path) -> None:
     """`twisted.test.test_udp` runs on the global reactor, `twisted.internet.test.test_udp` on every one it knows.
 
@@ -20,6 +31,10 @@ def test_twisteds_own_udp_tests_pass(reactor: str, tmp_path: Path) -> None:
     loop.
     """
     trial: list[str | Path] = [sys.executable, "-m", "twisted.trial", f"--reactor={reactor}"]
+    if reactor == "uvloop":
+        if find_spec("uvloop") is None:
+            missing("uvloop")
+        trial = [sys.executable, "-c", _ON_UVLOOP, "--reactor=asyncio"]
     trial += ["--temp-directory", tmp_path / "trial", "tests.transport.twisted_suite"]
     with ExitStack() as network:
         if os.geteuid() == 0:
