@@ -28,7 +28,7 @@ from twisted.names.server import DNSServerFactory
 from zope.interface import providedBy
 from zope.interface.verify import verifyObject
 
-from tests.conftest import Turning
+from tests.conftest import REACTORS, Turning
 from tests.network.hosts import Network
 from tests.support import missing, udp_socket
 from tests.transport.peers import Echoing, Ports, Recorder, cures, patience
@@ -85,6 +85,7 @@ class TestWhatIsAdopted:
             assert (host.host, host.port) == inherited.getsockname()[:2]
 
     @cures
+    @pytest.mark.parametrize("turning", REACTORS, indirect=True)  # uvloop's loop has no descriptor block
     def test_blocking_descriptor_does_not_freeze_the_reactor(
         self, turning: Turning, ports: Ports, alarm: Callable[..., None]
     ) -> None:
