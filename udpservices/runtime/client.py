@@ -1,6 +1,7 @@
 """Keeping in touch with one peer over connected UDP, through refusals, silence and changes of its address."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from math import inf
 from random import Random
 from typing import Any, Protocol
@@ -13,7 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from udpservices.net.addresses import endpoint_text, is_literal
-from udpservices.net.resolve import resolve
+from udpservices.net.resolve import encoded, resolve
 from udpservices.transport.counters import Counters
 from udpservices.transport.log_throttle import LogThrottle
 from udpservices.transport.port import DatagramPort
@@ -84,6 +85,8 @@ class Redialer(Service):
         self._complaints = LogThrottle(reactor, interval=inf)
         self._looking_up: Deferred[Any] | None = None
         self._counters = Counters()
+        with suppress(UnicodeError):
+            encoded(host)  # imports now what a look-up needs: after chroot(2) it would not be found
 
     def count_sockets(self) -> int:
         """How many sockets the service needs and has not opened yet."""

@@ -9,6 +9,8 @@ from typing import Any
 
 from twisted.logger import Logger
 
+from udpservices.net import resolve
+
 _log = Logger()
 
 #: Signals that would end the process at once, with no word in its log, and what to say of them instead.
@@ -21,6 +23,7 @@ _HARMLESS = {
 def settle(reactor: Any) -> None:
     """Make ready the process of twistd or twist whose reactor this is, before any service of it is made."""
     keep_time(reactor)
+    resolve.install(reactor)  # Twisted's own resolver would keep a process that stops while a name server is silent
     reactor.callWhenRunning(_handle_signals, reactor)  # not before twistd, which rotates its log file at SIGUSR1
 
 
