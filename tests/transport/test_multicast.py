@@ -224,8 +224,51 @@ class TestJoining:
         group = GROUPS[family]
         listen(epoll, family).joinGroup(group, INTERFACE)
         port = listen(epoll, family, ports=ports)
+        own = SOURCE_GROUPS[family]
+        outcome(epoll, port.joinGroup(own, socket.if_nametoindex(INTERFACE) if ports is DatagramReactor else ""), ports)
+        send_to(group, port.getHost().port, b"another's")
+        send_to(own, port.getHost().port, b"ours")
+        assert heard(epoll, port) == [b"ours"]
+
+    @families
+    def test_before_it_joins(self, link: list[Host], epoll: Turning, family: AddressFamily) -> None:
+        """A socket that is in no group is as any other: it hears what another program of the host joined."""
+        group = GROUPS[family]
+        listen(epoll, family).joinGroup(group, INTERFACE)
+        port = DatagramReactor(epoll.reactor).listenUDP(0, Recorder(), interface=WILDCARDS[family])
+        send_to(group, port.getHost().port, b"another's")
+        assert heard(epoll, port) == [b"another's"]
+
+    @families
+    def test_with_listen_multiple(self, link: list[Host], epoll: Turning, family: AddressFamily) -> None:
+        """A member that has joined nothing yet hears nothing yet."""
+        group = GROUPS[family]
+        listen(epoll, family).joinGroup(group, INTERFACE)
+        port = DatagramReactor(epoll.reactor).listenMulticast(
+            0, Recorder(), interface=WILDCARDS[family], listenMultiple=True
+        )
         send_to(group, port.getHost().port, b"another's")
         assert heard(epoll, port) == []
+
+    def test_both_families(self, link: list[Host], epoll: Turning) -> None:
+        """A socket of IPv6 that takes IPv4 too joins groups of both, and its settings are for both."""
+        link[0].ip("route", "add", "224.0.0.0/4", "dev", INTERFACE)
+        with socket.socket(AF_INET6, socket.SOCK_DGRAM) as sock:
+            sock.setsockopt(IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            sock.bind(("::", 0))
+            port = DatagramReactor(epoll.reactor).adoptDatagramPort(sock.fileno(), AF_INET6, Recorder())
+        number = port.getHost().port
+        for group in (GROUPS[AF_INET], GROUPS[AF_INET6]):
+            outcome(epoll, port.joinGroup(group, INTERFACE))
+            send_to(group, number, group.encode())
+        assert heard(epoll, port) == [GROUPS[AF_INET].encode(), GROUPS[AF_INET6].encode()]
+        port.setTTL(7)
+        port.setLoopbackMode(0)
+        outcome(epoll, port.setOutgoingInterface(INTERFACE))
+        ipv4 = (socket.IP_MULTICAST_TTL, socket.IP_MULTICAST_LOOP)
+        ipv6 = (socket.IPV6_MULTICAST_HOPS, socket.IPV6_MULTICAST_LOOP)
+        assert [port.socket.getsockopt(IPPROTO_IP, option) for option in ipv4] == [7, 0]
+        assert [port.socket.getsockopt(IPPROTO_IPV6, option) for option in ipv6] == [7, 0]
 
 
 class TestWhatCannotBeJoined:

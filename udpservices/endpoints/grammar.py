@@ -5,6 +5,8 @@ backslash takes that as it is. What Twisted's own parser would misread (an unesc
 backslash, a repeated key) is refused.
 """
 
+from collections.abc import Sequence
+
 from udpservices.units import nearest
 
 _COLON_HINT = r" (a colon inside a value is written \:, as in interface=\:\:1)"
@@ -41,10 +43,23 @@ class Words:
         """The value that a key was given, if it was."""
         return self._pairs.pop(key, None)
 
-    def done(self, *keys: str) -> None:
-        """Nothing may be left; `keys` are those that this kind of description knows."""
+    def flag(self, word: str) -> bool:
+        """Whether a word stands there alone, or as ``word=yes``."""
+        alone = self._values.count(word)
+        self._values = [value for value in self._values if value != word]
+        chosen = self._pairs.pop(word, None)
+        if alone + (chosen is not None) > 1:
+            raise ValueError(f"{word} is given twice")
+        if chosen not in (None, "yes", "no"):
+            raise ValueError(f"{word} {chosen!r} must be yes or no; {word} alone is yes")
+        return alone == 1 or chosen == "yes"
+
+    def done(self, *keys: str, flags: Sequence[str] = ()) -> None:
+        """Nothing may be left; `keys` and `flags` are those that this kind of description knows."""
         for value in self._values:
-            raise ValueError((f"{value!r} is not expected" if value else "there is an empty word") + _COLON_HINT)
+            near = nearest(value, flags) if value else None
+            hint = f": did you mean {near}?" if near else _COLON_HINT
+            raise ValueError((f"{value!r} is not expected" if value else "there is an empty word") + hint)
         for key in self._pairs:
             near = nearest(key, keys)
             raise ValueError(f"{key}= is not known here" + (f": did you mean {near}=?" if near else ""))

@@ -64,16 +64,19 @@ def _port(text: str) -> int:
 def _parse_udp(words: Words) -> UDPEndpoint:
     port = _port(words.value("the port number, as in udp:9999,"))
     interface, rcvbuf, device = words.pair("interface"), words.pair("rcvbuf"), words.pair("device")
-    words.done("interface", "rcvbuf", "device")
+    freebind = words.flag("freebind")
+    words.done("interface", "rcvbuf", "device", "freebind", flags=("freebind",))
     if interface is not None:
         parse_host(interface)
+    elif freebind:
+        raise ValueError("freebind is for an address that the host does not have yet: say which, interface=192.0.2.1")
     if device is not None and not _may_name_interface(device):
         raise ValueError(f"device {device!r} is no name of a network interface")
     try:
         receive_buffer = None if rcvbuf is None else size(rcvbuf)
     except ValueError as error:
         raise ValueError(f"rcvbuf {rcvbuf!r} {error}") from None
-    return UDPEndpoint(port, () if interface is None else (interface,), receive_buffer, device)
+    return UDPEndpoint(port, () if interface is None else (interface,), receive_buffer, device, freebind=freebind)
 
 
 def _may_name_interface(text: str) -> bool:

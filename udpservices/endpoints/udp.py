@@ -37,6 +37,8 @@ class UDPEndpoint:
     device: str | None = None
     #: Whether anybody may share the port number, as members of groups do.
     shared: bool = False
+    #: Whether the host need not have the addresses yet.
+    freebind: bool = False
 
     def count(self) -> int:
         """One a family, or one an address."""
@@ -52,7 +54,13 @@ class UDPEndpoint:
 
         def open_one(host: Host, port: int) -> socket.socket:
             return bound_socket(
-                host, port, reuse_port=reuse_port, shared=self.shared, receive_buffer=wanted, device=self.device
+                host,
+                port,
+                reuse_port=reuse_port,
+                shared=self.shared,
+                receive_buffer=wanted,
+                device=self.device,
+                freebind=self.freebind,
             )
 
         for left in reversed(range(_TRIES if self.port == 0 and len(hosts) > 1 else 1)):
@@ -81,17 +89,18 @@ class UDPEndpoint:
             return sockets
 
     def __str__(self) -> str:
-        if self.receive_buffer is None and self.device is None:
+        if self.receive_buffer is None and self.device is None and not self.freebind:
             if not self.interfaces:
                 return str(self.port)
-            return " ".join(endpoint_text(interface, self.port) for interface in self.interfaces)
+            hosts = [f"[{interface}]" if ":" in interface else interface for interface in self.interfaces]
+            return " ".join(f"{host}:{self.port}" for host in hosts)
         values = {
             "interface": ",".join(self.interfaces) or None,
             "rcvbuf": self.receive_buffer,
             "device": self.device,
         }
         words = [f"{key}={escape(str(value))}" for key, value in values.items() if value is not None]
-        return ":".join(["udp", str(self.port), *words])
+        return ":".join(["udp", str(self.port), *words, *(["freebind"] if self.freebind else [])])
 
 
 class _PortTaken(EndpointError):

@@ -3,10 +3,13 @@
 import errno
 import ipaddress
 import socket
+from contextlib import suppress
 from socket import AF_INET, AF_INET6, AddressFamily
 from typing import Any, NamedTuple
 
 from twisted.internet.error import InvalidAddressError
+
+from udpservices.units import one_line
 
 #: What `socket.sendto` takes: ``(host, port)`` for IPv4, ``(host, port, flowinfo, scope)`` for IPv6.
 SocketAddress = tuple[Any, ...]
@@ -15,6 +18,9 @@ BROADCAST = "255.255.255.255"
 
 #: What an IPv4 address in IPv6's clothes begins with, ::ffff:0:0/96 (RFC 4291 section 2.5.5.2).
 MAPPED_PREFIX = bytes(10) + b"\xff\xff"
+
+# An int in the kernel, for which it takes what is beyond as negative.
+_LARGEST_INDEX = 2**31 - 1
 
 
 class Host(NamedTuple):
@@ -30,15 +36,30 @@ class Host(NamedTuple):
         return self.family == AF_INET6 and ipaddress.IPv6Address(self.address).is_link_local
 
     @property
+    def is_group_of_a_link(self) -> bool:
+        """Whether this is a group of one interface or link, ff01::/16 or ff02::/16 (RFC 4291 section 2.7)."""
+        return self.family == AF_INET6 and socket.inet_pton(AF_INET6, self.address)[:2] in (b"\xff\x01", b"\xff\x02")
+
+    @property
     def is_mapped(self) -> bool:
         """Whether this is an IPv4 address in IPv6's clothes, ``::ffff:192.0.2.1``."""
         return self.family == AF_INET6 and ipaddress.IPv6Address(self.address).ipv4_mapped is not None
 
     def socket_address(self, port: int) -> SocketAddress:
-        """The address as the kernel takes it. Raises OSError for a scope that names no interface of this host."""
+        """The address as the kernel takes it. Raises OSError for a scope that names no interface of this host.
+
+        A scope that is a number is taken as it is: `host_and_port` writes one where the interface has no name that
+        this process can see, and the kernel says whether there is such an interface.
+        """
         if self.family == AF_INET:
             return (self.address, port)
-        return (self.address, port, 0, scope_index(self.scope) if self.scope else 0)
+        try:
+            return (self.address, port, 0, scope_index(self.scope) if self.scope else 0)
+        except OSError:
+            index = _index(self.scope)
+            if not 0 < index <= _LARGEST_INDEX:
+                raise
+            return (self.address, port, 0, index)
 
 
 def parse_host(text: str) -> Host:
@@ -96,14 +117,22 @@ def split_target(text: str) -> tuple[str, int]:
 
 
 def scope_index(scope: str) -> int:
-    """The index of the interface that a scope names by name or number. Raises OSError where there is none."""
-    try:
-        if scope.isascii() and scope.isdecimal():
-            socket.if_indextoname(int(scope))
-            return int(scope)
+    """The index of the interface that a scope names by name or number. Raises OSError where there is none.
+
+    A name goes first, as in getaddrinfo(3): an interface may be called ``3``.
+    """
+    with suppress(OSError, ValueError):
         return socket.if_nametoindex(scope)
-    except (OSError, OverflowError, ValueError):
+    try:
+        socket.if_indextoname(_index(scope))
+    except (OSError, OverflowError):
         raise OSError(errno.ENODEV, f"there is no interface {scope!r}") from None
+    return _index(scope)
+
+
+def _index(scope: str) -> int:
+    """The number that a scope is; 0, which is no interface's, for what is none."""
+    return int(scope) if scope.isascii() and scope.isdecimal() and len(scope) <= 10 else 0
 
 
 def host_and_port(address: SocketAddress) -> tuple[str, int]:
@@ -118,8 +147,11 @@ def host_and_port(address: SocketAddress) -> tuple[str, int]:
 
 
 def endpoint_text(host: str, port: int) -> str:
-    """``127.0.0.1:9999`` or ``[::1]:9999`` (RFC 3986 section 3.2.2, the brackets around a scope too)."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    """``127.0.0.1:9999`` or ``[::1]:9999`` (RFC 3986 section 3.2.2, the brackets around a scope too), for people.
+
+    An interface's name may have bytes that are no text (netdevice(7)); they are shown as Python's escapes write them.
+    """
+    return one_line(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
 
 
 def is_wildcard(host: str) -> bool:

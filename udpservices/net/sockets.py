@@ -12,6 +12,7 @@ from twisted.logger import Logger
 
 from udpservices.net import sockopts
 from udpservices.net.addresses import Host, SocketAddress, is_multicast
+from udpservices.net.interfaces import duplicate_detection
 
 _log = Logger()
 
@@ -39,10 +40,12 @@ def bound_socket(
     shared: bool = False,
     receive_buffer: int | None = None,
     device: str | None = None,
+    freebind: bool = False,
 ) -> socket.socket:
     """A non-blocking UDP socket bound to one address; IPv6 sockets take IPv6 only.
 
     With `reuse_port` processes of the same user may share the port, for unicast; with `shared` anybody may, for groups.
+    With `freebind` the host need not have the address yet.
     `receive_buffer` is in bytes; where the kernel grants less, a warning names the sysctl. Raises OSError, whose
     errno `explain` puts into words, and leaves no descriptor open then.
     """
@@ -59,6 +62,8 @@ def bound_socket(
             grow_receive_buffer(sock, receive_buffer)
         if device is not None:
             sockopts.bind_to_device(sock, device)
+        if freebind:
+            sockopts.bind_freely(sock)
         sock.bind(host.socket_address(port))
     except BaseException:
         sock.close()
@@ -140,13 +145,23 @@ def peer_of(sock: socket.socket) -> SocketAddress | None:
         return None
 
 
+# RFC 4862 section 5.4
+_DETECTION = {
+    "tentative": (
+        "this host has that address, but still looks for another host that has it too (it is tentative): "
+        "try again in a moment, or say freebind in a description, udp:PORT:interface=ADDRESS:freebind"
+    ),
+    "failed": "another host has that address too (duplicate address detection failed)",
+}
+
+
 def explain(error: OSError, host: Host, port: int) -> str:
     """Why a socket could not be bound, in words that say what would be right."""
     match error.errno:
         case errno.EADDRINUSE:
             return "the address is already in use"
         case errno.EADDRNOTAVAIL:
-            return "this host does not have that address"
+            return _DETECTION.get(duplicate_detection(host), "this host does not have that address")
         case errno.EACCES | errno.EPERM:
             return f"permission denied (port {port} needs root or CAP_NET_BIND_SERVICE)"
         case errno.ENODEV:
@@ -155,6 +170,8 @@ def explain(error: OSError, host: Host, port: int) -> str:
             return f"this host has no {'IPv6' if host.family == AF_INET6 else 'IPv4'}"
         case errno.EINVAL if host.is_link_local and not host.scope:
             return "a link-local address needs its interface, such as fe80::1%eth0"
+        case errno.EINVAL if host.is_group_of_a_link and not host.scope:
+            return f"a group of one link needs its interface, such as {host.address}%eth0"
         case errno.EINVAL if host.is_mapped:
             return "write an IPv4 address as such"
     return error.strerror or str(error)

@@ -11,10 +11,16 @@ from collections.abc import Container
 from contextlib import suppress
 from socket import AF_INET, AF_INET6, IPPROTO_IP, IPPROTO_IPV6, SOL_SOCKET
 
+from udpservices.net.addresses import MAPPED_PREFIX
+from udpservices.net.cmsg import pack_control
+
 _LINUX = sys.platform.startswith("linux")
 IP_PKTINFO = 8
 IP_MULTICAST_ALL = 49
 IPV6_MULTICAST_ALL = 29
+_IP_FREEBIND = 15
+_IPV6_FREEBIND = 78
+_SO_BINDTOIFINDEX = 62
 
 # asm/socket.h: SO_TIMESTAMP, SO_TIMESTAMPNS, SO_TIMESTAMPING, SO_RXQ_OVFL, SO_WIFI_STATUS, SO_RCVMARK, SO_RCVPRIORITY.
 # linux/in.h: IP_RECVOPTS, IP_RETOPTS, IP_RECVERR, IP_RECVTTL, IP_RECVTOS, IP_PASSSEC, IP_RECVORIGDSTADDR,
@@ -80,8 +86,8 @@ def copy_settings(source: socket.socket, sock: socket.socket) -> None:
     """Give a socket the receive buffer and the device of another."""
     granted = source.getsockopt(SOL_SOCKET, socket.SO_RCVBUF)
     sock.setsockopt(SOL_SOCKET, socket.SO_RCVBUF, granted // 2 if _LINUX else granted)
-    if device := source.getsockopt(SOL_SOCKET, socket.SO_BINDTODEVICE, 16).rstrip(b"\0"):
-        sock.setsockopt(SOL_SOCKET, socket.SO_BINDTODEVICE, device)
+    if device := bound_device(source):
+        bind_to_device(sock, device)
 
 
 def forbid_port_theft(sock: socket.socket) -> None:
@@ -116,16 +122,77 @@ def bind_to_device(sock: socket.socket, name: str) -> None:
     sock.setsockopt(SOL_SOCKET, socket.SO_BINDTODEVICE, os.fsencode(name) + b"\0")
 
 
+def bound_device(sock: socket.socket) -> str:
+    """The name of the interface that a socket is bound to; nothing where it is bound to none, or to one that went.
+
+    So is one that is bound to an address of a link (ipv6(7), sin6_scope_id).
+    """
+    if not _LINUX:
+        return ""
+    with suppress(OSError):
+        return os.fsdecode(sock.getsockopt(SOL_SOCKET, socket.SO_BINDTODEVICE, 16).rstrip(b"\0"))
+    return ""
+
+
+def follow_device(sock: socket.socket, name: str) -> None:
+    """Bind a socket to the interface that has the name now: the kernel bound it to a number.
+
+    Nothing changes where that is the same interface, or where none has the name. Raises OSError: EPERM where the
+    process may not (capabilities(7), CAP_NET_RAW).
+    """
+    try:
+        index = socket.if_nametoindex(name)
+        bound = sock.getsockopt(SOL_SOCKET, _SO_BINDTOIFINDEX)  # since Linux 5.0
+    except OSError:
+        return
+    if bound != index:
+        bind_to_device(sock, name)
+
+
+def bind_freely(sock: socket.socket) -> None:
+    """Let a socket bind an address that the host does not have yet (ip(7), IP_FREEBIND; linux/in6.h)."""
+    if sock.family == AF_INET6:
+        sock.setsockopt(IPPROTO_IPV6, _IPV6_FREEBIND, 1)
+    else:
+        sock.setsockopt(IPPROTO_IP, _IP_FREEBIND, 1)
+
+
+def mapped_way(index: int) -> bytes:
+    """A control message that has an IPv4 datagram leave an IPv6 socket by this interface; 0 is no interface."""
+    anybody = MAPPED_PREFIX + bytes(4)
+    return pack_control((IPPROTO_IPV6, socket.IPV6_PKTINFO, anybody + struct.pack("@I", index)))
+
+
+def families(sock: socket.socket) -> frozenset[socket.AddressFamily]:
+    """The families of the peers that a bound socket can have: an IPv6 socket may take IPv4 too (ipv6(7))."""
+    if sock.family == AF_INET:
+        return frozenset({AF_INET})
+    host = sock.getsockname()[0]
+    if host.startswith("::ffff:"):
+        return frozenset({AF_INET})
+    return frozenset({AF_INET6} if host != "::" or is_only_ipv6(sock) else {AF_INET, AF_INET6})
+
+
 def only_joined_groups(sock: socket.socket) -> None:
+    """Have a port number that others share, as members of groups do, receive the groups that its socket joined alone.
+
+    Another socket receives what any socket of the system does until it joins one: `forget_other_groups` does the rest.
+    """
+    if is_shared(sock):
+        forget_other_groups(sock)
+
+
+def forget_other_groups(sock: socket.socket) -> None:
     """Receive the groups that this socket joined and no others (ip(7), IP_MULTICAST_ALL).
 
-    By default a wildcard socket also receives every group that any process on the host has joined.
+    By default a wildcard socket also receives every group that any process on the host has joined, and one that is
+    bound to a group receives that by each interface on which anybody has joined it.
     """
     if not _LINUX:
         return
-    level, option = (IPPROTO_IP, IP_MULTICAST_ALL) if sock.family == AF_INET else (IPPROTO_IPV6, IPV6_MULTICAST_ALL)
-    with suppress(OSError):  # IPv6 has it since Linux 4.20
-        sock.setsockopt(level, option, 0)
+    for level, option in ((IPPROTO_IP, IP_MULTICAST_ALL), (IPPROTO_IPV6, IPV6_MULTICAST_ALL)):
+        with suppress(OSError):  # IPv6 has it since Linux 4.20, and an IPv4 socket not at all
+            sock.setsockopt(level, option, 0)
 
 
 def report_nothing(sock: socket.socket, wanted: Container[tuple[int, int]] = ()) -> None:

@@ -5,13 +5,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from udpservices.net.addresses import endpoint_text, parse_host
-from udpservices.net.interfaces import find_interface
+from udpservices.net.interfaces import found_interfaces
+from udpservices.net.sockopts import bind_to_device, follow_device
 from udpservices.transport.log_throttle import LogThrottle
 from udpservices.transport.port import DatagramPort
 
@@ -43,21 +44,24 @@ class Pinger:
         interfaces: Sequence[str],
         interval: float,
         prepare: Callable[[DatagramPort], None],
+        device: str = "",
     ) -> None:
-        """Those groups that are of the member port's family, at its number; `interval` is in seconds.
+        """These groups, at the member port's number, by these interfaces or by one device; `interval` is in seconds.
 
-        An answer is `pong`, as it is or with a line end. `prepare` is called with the port that sends.
+        An answer is `pong`, as it is or with a line end. `prepare` is called with each port that sends: there is one
+        for each family of the groups.
         """
         self._label = label
         self._reactor = reactor
         self._member = member
         self._ping = ping
         self._pong = pong
-        self._groups = [group for group in groups if parse_host(group).family == member.addressFamily]
+        self._groups = groups
         self._interfaces = interfaces or [""]
         self._interval = interval
         self._prepare = prepare
-        self._port: DatagramPort | None = None
+        self._device = device
+        self._ports: dict[socket.AddressFamily, DatagramPort] = {}
         self._pinged = 0.0
         self._pings = 0
         #: To which of the pings a peer answered last; who answered last is last.
@@ -67,38 +71,48 @@ class Pinger:
         self._loop.clock = reactor
 
     def start(self) -> None:
-        """Open the port and ping."""
-        wildcard = "::" if self._member.addressFamily == socket.AF_INET6 else "0.0.0.0"
-        self._port = self._reactor.listenMulticast(0, _Answers(self._answered), interface=wildcard)
-        self._prepare(self._port)
+        """Open the ports and ping."""
+        for family in dict.fromkeys(parse_host(group).family for group in self._groups):
+            wildcard = "::" if family == socket.AF_INET6 else "0.0.0.0"
+            port = self._reactor.listenMulticast(0, _Answers(self._answered), interface=wildcard)
+            self._ports[family] = port
+            if self._device:
+                bind_to_device(port.socket, self._device)
+            self._prepare(port)
         self._loop.start(self._interval)
 
     def stop(self) -> "Deferred[None]":
-        """Ping no more; fires when the port is closed."""
+        """Ping no more; fires when the ports are closed."""
         if self._loop.running:
             self._loop.stop()
         self._more.settle()
-        port, self._port = self._port, None
-        closed: Deferred[None] = succeed(None) if port is None else maybeDeferred(port.stopListening)
-        return closed
+        ports, self._ports = self._ports, {}
+        closed = gatherResults([maybeDeferred(port.stopListening) for port in ports.values()], consumeErrors=True)
+        return closed.addCallback(lambda _: None)
 
     def _look(self) -> "Deferred[None]":
-        return Deferred.fromCoroutine(self._ping_all())
+        return Deferred.fromCoroutine(self._ping_all()).addErrback(
+            lambda failure: self._log.failure("{label} cannot ping", failure, label=self._label)
+        )
 
     async def _ping_all(self) -> None:
         self._pings += 1
-        number = self._member.getHost().port
-        for interface in self._interfaces:
-            port = self._port
-            if port is None:
-                return
-            try:
-                await port.setOutgoingInterface(find_interface(interface))
-            except OSError:  # it is not there now; the memberships tell
-                continue
+        for interface in found_interfaces(self._interfaces):
             self._pinged = self._reactor.seconds()
             for group in self._groups:
-                port.write(self._ping, (group, number))
+                await self._send(group, interface)
+
+    async def _send(self, group: str, interface: int) -> None:
+        port = self._ports.get(parse_host(group).family)
+        if port is None:
+            return
+        try:
+            if self._device:
+                follow_device(port.socket, self._device)
+            await port.setOutgoingInterface(interface)
+        except OSError:  # it is not there now, or not in this family; the memberships tell
+            return
+        port.write(self._ping, (group, self._member.getHost().port))
 
     def _answered(self, datagram: bytes, addr: tuple[str, int]) -> None:
         if datagram.rstrip(b"\r\n") != self._pong:

@@ -4,6 +4,7 @@ import os
 import secrets
 from collections import OrderedDict, deque
 from collections.abc import Sequence
+from socket import AF_INET, socket
 from typing import Any, ClassVar, Self
 
 from twisted.internet.interfaces import IReactorTime, IUDPTransport
@@ -12,15 +13,17 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.usage import UsageError
 
-from udpservices.net.addresses import BROADCAST, endpoint_text, is_multicast
-from udpservices.net.interfaces import find_interface
+from udpservices.net.addresses import BROADCAST, endpoint_text, is_multicast, is_wildcard
+from udpservices.net.interfaces import find_interface, is_broadcast
+from udpservices.net.sockopts import families, mapped_way
 from udpservices.options import MemberOptions, Row
 from udpservices.runtime.compose import datagram_service
+from udpservices.runtime.device import DeviceKeeper, check_interfaces, where
 from udpservices.runtime.member import SharedDatagramService
 from udpservices.transport.engine.peers import peer_at
 from udpservices.transport.engine.reply_source import leave_by
 from udpservices.transport.log_throttle import LOG_INTERVAL, LogThrottle
-from udpservices.units import message, positive_duration
+from udpservices.units import message, one_line, positive_duration
 
 #: Others that are remembered. While nobody of so many is silent, who is new is only counted.
 MAX_KNOWN = 1024
@@ -85,17 +88,30 @@ class Broadcast(DatagramProtocol):
         self._more.settle()
 
     def _send(self) -> None:
-        everybody = (self._address, self.transport.getHost().port)
+        own = self.transport.getHost()
+        mapped = ":" in own.host  # the socket takes IPv4 in IPv6's clothes (RFC 4291 section 2.5.5.2)
+        for index in self._found():
+            if mapped:
+                peer = peer_at((f"::ffff:{self._address}", own.port, 0, 0), mapped_way(index))
+            else:
+                peer = peer_at((self._address, own.port), leave_by(index))
+            self.transport.write(self._beacon, peer)
+
+    def _found(self) -> list[int]:
+        """The interfaces that are there, each once; who is missing is said once."""
+        found: dict[int, None] = {}
         for interface in self._interfaces:
             try:
-                way = leave_by(find_interface(interface))
+                found[find_interface(interface)] = None
             except OSError as error:
                 if interface not in self._missing:
                     self._missing.add(interface)
-                    self._log.warn("no beacon by {interface} yet: {why}", interface=interface, why=error.args[-1])
+                    self._log.warn(
+                        "no beacon by {interface} yet: {why}", interface=one_line(interface), why=error.args[-1]
+                    )
             else:
                 self._missing.discard(interface)
-                self.transport.write(self._beacon, peer_at(everybody, way))
+        return list(found)
 
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
         """Report a beacon that is new, or back after a silence."""
@@ -134,7 +150,10 @@ class Broadcast(DatagramProtocol):
     @classmethod
     def makeService(cls, label: str, options: Any, reactor: Any) -> SharedDatagramService:
         """A service on a port number that others may share."""
-        return datagram_service(SharedDatagramService, cls, label, options, reactor)
+        companions: list[Any] = [lambda port: DeviceKeeper(label, port)]
+        service = datagram_service(SharedDatagramService, cls, label, options, reactor, companions)
+        service.check = lambda sockets: _check(sockets, options["interface"])
+        return service
 
     class Options(MemberOptions):
         """What to send, where, how often."""
@@ -155,8 +174,11 @@ class Broadcast(DatagramProtocol):
             """IPv6 has no broadcast."""
             super().postOptions()
             for endpoint in self["listen"]:
-                if any(":" in address for address in getattr(endpoint, "interfaces", ())):
-                    raise UsageError(f"--listen {endpoint}: {_NOT_IPV6}")
+                for address in getattr(endpoint, "interfaces", ()):
+                    if ":" in address:
+                        raise UsageError(f"--listen {endpoint}: {_NOT_IPV6}")
+                    if is_multicast(address):
+                        raise UsageError(f"--listen {endpoint}: hears one group and no broadcast: use udpmulticast")
 
         @property
         def endpoints(self) -> list[Any]:
@@ -165,6 +187,21 @@ class Broadcast(DatagramProtocol):
 
 
 _NOT_IPV6 = "IPv6 has no broadcast: use udpmulticast with a group such as ff02::1"
+
+
+def _check(sockets: Sequence[socket], interfaces: Sequence[str]) -> None:
+    """Raise ValueError for a socket that hears no broadcast, and for an interface that a socket is not bound to."""
+    for sock in sockets:
+        host = sock.getsockname()[0]
+        if AF_INET not in families(sock):
+            raise ValueError(f"the socket on {where(sock)} takes IPv6 alone: {_NOT_IPV6}")
+        address = host.removeprefix("::ffff:")
+        if not is_wildcard(host):
+            if not is_broadcast(address):
+                raise ValueError(f"the socket on {where(sock)} hears no broadcast: it must be on all addresses")
+            if interfaces:
+                raise ValueError(f"--interface {interfaces[0]}: only a socket on all addresses chooses its interface")
+    check_interfaces(sockets, interfaces)
 
 
 def _broadcast_address(text: str) -> str:
