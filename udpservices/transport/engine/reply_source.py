@@ -79,7 +79,7 @@ def was_sent_to_many(raw: bytes) -> bool:
     of what was queued before it was asked to; then only the address itself tells. A destination that the kernel did not
     tell, because another process turned that off, may be one of many: it counts as such.
     """
-    if not raw:
+    if len(raw) not in _HEADERS:
         return False
     if len(raw) == CONTROL_SIZE[AF_INET]:
         own, asked = raw[_DATA + 4 : _DATA + 8], raw[_DATA + 8 : _DATA + 12]
