@@ -8,7 +8,7 @@ from typing import Any
 from udpservices.net.addresses import MAPPED_PREFIX, SocketAddress, host_and_port
 from udpservices.net.cmsg import ControlMessage
 from udpservices.transport.engine.ancillary import Ancillary
-from udpservices.transport.engine.reply_source import answer_message, was_sent_to_many
+from udpservices.transport.engine.reply_source import answer_message, reply_address, was_sent_to_many
 from udpservices.transport.engine.strides import unpacker
 
 #: Peers that a table holds; a flood of forged sources empties it, which costs little.
@@ -46,6 +46,12 @@ class Peer(tuple[str, int]):
     is_loopback: bool = False
     #: Whether what it sent went to a group or a broadcast address, where the socket is told: it is bound to a wildcard.
     sent_to_many: bool = False
+    #: The address that was asked, where an answer must carry it.
+    asked: str = ""
+    #: In how many turns it was the last to be served, and the version of the routes by which the kernel answers it from
+    #: where it asked by itself (`net.routes`).
+    turns: int = 0
+    routed: object = None
     #: What the kernel told of the datagram that this peer sent; nothing, unless the protocol asks for it.
     ancillary: Ancillary = Ancillary()
 
@@ -78,6 +84,7 @@ def peer_at(address: SocketAddress, raw_control: bytes = b"") -> Peer:
     found.size = len(found.name) + len(raw_control)
     found.is_loopback = is_loopback(found.name)
     found.sent_to_many = was_sent_to_many(raw_control)
+    found.asked = reply_address(raw_control)
     return found
 
 
