@@ -84,9 +84,14 @@ class Routes(FileDescriptor):
         _watched.get(self.reactor, {}).pop(self.namespace, None)
 
     def would_leave_from(self, source: str, peer: SocketAddress) -> bool:
-        """Whether a datagram to a peer leaves from this address when nobody says from which."""
+        """Whether a datagram to a peer leaves from this address when nobody says from which.
+
+        In another namespace than this one nobody knows.
+        """
         try:
             with socket.socket(AF_INET if len(peer) == 2 else AF_INET6, SOCK_DGRAM) as sock:
+                if _namespace(sock) != self.namespace:
+                    return False
                 sock.connect(peer)
                 found: str = sock.getsockname()[0]
         except OSError:
