@@ -166,6 +166,7 @@ def batch(data: bytes) -> None:
     assert len(got.peers) == len(got.names) == datagrams >= count
     assert got.from_loopback() == sum(peer.is_loopback for peer in got.peers)
     assert list(got.sent_to_many()) == [index for index, peer in enumerate(got.peers) if peer.sent_to_many]
+    assert list(got.forged()) == [index for index, peer in enumerate(got.peers) if peer.is_forged]
     got.reflect()
     for payload, peer in got:
         with contextlib.suppress(MessageLengthError):
@@ -215,6 +216,7 @@ def policies(data: bytes) -> None:
         reactor=clock,
         protocol=SimpleNamespace(reflector=bool(header[0] & 2)),
         getHost=lambda: SimpleNamespace(host=host, port=number),
+        is_shared=bool(header[0] & 8),
     )
     deny = [ip_network((rest[:4].ljust(4, b"\1"), header[3] % 33), strict=False), ip_network("2000::/3")]
     rules = GuardRules(access=AccessList(deny=deny if header[0] & 4 else ()))

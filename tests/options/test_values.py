@@ -14,16 +14,18 @@ from udpservices.options import (
 )
 from udpservices.policy.guard.loop_rules import HARMLESS, NO_LOOP_RULES, LoopRules
 from udpservices.policy.guard.reasons import DENIED, NOT_ALLOWED
+from udpservices.policy.prefixes import PrefixLengths
+from udpservices.runtime.connections import ConnectionLimits
 from udpservices.services.echo import Echo
 from udpservices.services.serve import Serve
+
+TCP = {"tcp": None, "tcp-idle": 60.0, "tcp-connections": 500}
 
 
 class TestDefaults:
     """A contract: what an operator does not give stays as it is from release to release."""
 
-    @pytest.mark.parametrize(
-        ("maker", "own"), [(ECHO, {"tcp": None}), (SERVE, {"protocol": None})], ids=["udpecho", "udpserve"]
-    )
+    @pytest.mark.parametrize(("maker", "own"), [(ECHO, TCP), (SERVE, {"protocol": None})], ids=["udpecho", "udpserve"])
     def test_of_each_command(self, maker: DatagramServiceMaker, own: dict[str, Any]) -> None:
         assert dict(maker.options()) == {**SHARED, **own}
 
@@ -83,6 +85,27 @@ class TestValues:
 
     def test_class_of_udpserve(self) -> None:
         assert parsed("--protocol", "udpservices.services.echo.Echo", of=Serve.Options)["protocol"] is Echo
+
+
+class TestStreams:
+    """What --tcp grants."""
+
+    def test_limits(self) -> None:
+        options = parsed("--tcp=0", "--tcp-idle=2m", "--tcp-connections=7", "--rate-prefix=32,64", of=Echo.Options)
+        assert options.connection_limits == ConnectionLimits(120.0, 7, PrefixLengths(32, 64))
+
+    def test_by_default(self) -> None:
+        assert parsed(of=Echo.Options).connection_limits == ConnectionLimits() == ConnectionLimits(60.0, 500)
+
+    @pytest.mark.parametrize("words", [["--tcp-idle", "0"], ["--tcp-connections", "500"]])
+    def test_no_limits_without_connections(self, words: list[str]) -> None:
+        """Also with the value that is the default."""
+        assert refusal(*words, of=Echo.Options) == f"{words[0]} has no effect without --tcp"
+
+    @pytest.mark.parametrize("number", ["0", "-1", "1000001", "many", "", "\u0661"])
+    def test_how_many(self, number: str) -> None:
+        line = refusal("--tcp=0", f"--tcp-connections={number}", of=Echo.Options)
+        assert line == f"--tcp-connections {number or repr(number)}: must be a number of connections from 1 to 1000000"
 
 
 class TestGuard:

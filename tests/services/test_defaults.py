@@ -13,13 +13,14 @@ LOOP_GUARD: dict[str, Any] = dict.fromkeys(
     ["no-loop-guard", "allow-source-ports", "allow-own-ports", "allow-equal-ports", "allow-broadcast"], 0
 )
 RATE: dict[str, Any] = {"rate": None, "burst": None, "rate-prefix": (24, 56), "rate-dry-run": 0}
+TCP: dict[str, Any] = {"tcp": None, "tcp-idle": 60.0, "tcp-connections": 500}
 OF_MEMBERS = {**SOCKETS, **ACCESS, **RATE, **IMPAIRMENT, "log-datagrams": 0}
 SHARED = {**OF_MEMBERS, **LOOP_GUARD}
 
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "udptime": {**SHARED, "port": 3737, "epoch": "1900", "tcp": None},
+    "udptime": {**SHARED, "port": 3737, "epoch": "1900", **TCP},
     "udplength": {**SHARED, "port": 1060},
-    "udpdiscard": {**SHARED, "port": 9998, "tcp": None},
+    "udpdiscard": {**SHARED, "port": 9998, **TCP},
     "udphello": {"target": None, "message": "Hello!", "interval": 1.0, "max-interval": 60.0},
     "udpmulticast": {
         **OF_MEMBERS,

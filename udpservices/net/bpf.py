@@ -12,6 +12,7 @@ import struct
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
+from itertools import islice
 from typing import NamedTuple
 
 #: Instructions that a program may have (BPF_MAXINSNS).
@@ -35,16 +36,21 @@ DROP = 0
 
 _SO_ATTACH_FILTER = 26
 _SO_DETACH_FILTER = 27
+_SO_GET_FILTER = 26
 
 _INSTRUCTION = struct.Struct("=HBBI")  # struct sock_filter
 _LOAD = {1: 0x30, 2: 0x28, 4: 0x20}  # BPF_LD | BPF_ABS, by bytes
 _JUMP = 0x05
 _IF_EQUAL = 0x15
+_CONSTANT = 0x00
 _IF_AT_LEAST = 0x35
 _RETURN = 0x06
 
 # A conditional jump has eight bits, a plain one 32. One less than 255: a plain jump may yet come in between.
 _REACH = 254
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Label:
@@ -70,6 +76,11 @@ class ProgramTooLong(ValueError):
 def load(offset: int, size: int = 4) -> Instruction:
     """Load 1, 2 or 4 bytes as a number; a datagram that has none at the offset is dropped."""
     return Instruction(_LOAD[size], offset & 0xFFFFFFFF)
+
+
+def constant(number: int) -> Instruction:
+    """Load a number that the program itself has."""
+    return Instruction(_CONSTANT, number & 0xFFFFFFFF)
 
 
 def if_equal(number: int, true: Label | None, false: Label | None = None) -> Instruction:
@@ -140,6 +151,29 @@ def attach(sock: socket.socket, program: bytes) -> None:
     # struct sock_fprog
     fprog = struct.pack("@HP", len(program) // _INSTRUCTION.size, ctypes.addressof(code))
     sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, fprog)
+
+
+def attached(sock: socket.socket) -> bytes | None:
+    """The program that decides now, as `attach` had it: empty where none does, None where the kernel keeps it secret.
+
+    Secret are programs of extended BPF (bpf(2)). The kernel counts the room in instructions, not in bytes, and fills it
+    so: `socket.getsockopt` cannot be used.
+    """
+    room = ctypes.create_string_buffer(MAX_INSTRUCTIONS * _INSTRUCTION.size)
+    count = ctypes.c_uint32(MAX_INSTRUCTIONS)
+    if _libc.getsockopt(sock.fileno(), socket.SOL_SOCKET, _SO_GET_FILTER, room, ctypes.byref(count)):
+        return None
+    return room.raw[: count.value * _INSTRUCTION.size]
+
+
+def leading_constants(program: bytes, count: int) -> tuple[int, ...]:
+    """The numbers that a program begins with, each by `constant`; fewer where it begins otherwise."""
+    found: list[int] = []
+    for code, _, _, value in islice(_INSTRUCTION.iter_unpack(program), count):
+        if code != _CONSTANT:
+            break
+        found.append(value)
+    return tuple(found)
 
 
 def detach(sock: socket.socket) -> None:

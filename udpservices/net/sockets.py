@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+from collections.abc import Container
 from socket import AF_INET, AF_INET6, SOCK_DGRAM
 from typing import cast
 
@@ -79,8 +80,10 @@ def grow_receive_buffer(sock: socket.socket, size: int) -> None:
 def adopted_socket(descriptor: int) -> socket.socket:
     """A non-blocking duplicate of an inherited UDP socket, its family and type looked at.
 
-    The caller keeps the descriptor. Raises UnusableDescriptor where it is not open, no socket, a stream, not UDP,
-    of another family than IPv4 and IPv6, or not bound.
+    Of its options, which other processes may rely on, one changes: nobody can take the port from now on. The others are
+    for the process that then reads from it, by `settle_options`. The caller keeps the descriptor. Raises
+    UnusableDescriptor where it is not open, no socket, a stream, not UDP, of another family than IPv4 and IPv6, or not
+    bound.
     """
     try:
         duplicate = os.dup(descriptor)
@@ -96,14 +99,24 @@ def adopted_socket(descriptor: int) -> socket.socket:
     try:
         _check(sock, descriptor)
         sock.setblocking(False)
-        sockopts.report_nothing(sock)
         if not is_multicast(sock.getsockname()[0]):
             sockopts.forbid_port_theft(sock)
-            sockopts.forbid_broadcast(sock)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+def settle_options(sock: socket.socket, wanted: Container[tuple[int, int]] = ()) -> None:
+    """Take back the options of whoever opened an inherited socket.
+
+    Those that are `wanted`, by level and number, stay. The others are taken back for every process that has the socket:
+    of two that want different ones, the one that starts last has what it wants. Two of the same kind change nothing for
+    each other.
+    """
+    sockopts.report_nothing(sock, wanted)
+    if not is_multicast(sock.getsockname()[0]):
+        sockopts.forbid_broadcast(sock)
 
 
 def _check(sock: socket.socket, descriptor: int) -> None:

@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 import sys
+from collections.abc import Container
 from contextlib import suppress
 from socket import AF_INET, AF_INET6, IPPROTO_IP, IPPROTO_IPV6, SOL_SOCKET
 
@@ -127,16 +128,19 @@ def only_joined_groups(sock: socket.socket) -> None:
         sock.setsockopt(level, option, 0)
 
 
-def report_nothing(sock: socket.socket) -> None:
+def report_nothing(sock: socket.socket, wanted: Container[tuple[int, int]] = ()) -> None:
     """Take back what whoever opened the socket wants to be told with each datagram (systemd.socket(5), Timestamping=).
 
-    It would stand where the destination is looked for; the destination itself stays, which whoever shares the socket
-    may need. So do coalesced datagrams (udp(7), UDP_GRO), since some may wait in the queue already. A queue of errors
-    that nobody empties (ip(7), IP_RECVERR) goes, as does what cuts or holds what is sent (UDP_SEGMENT, UDP_CORK).
+    It would stand where the destination is looked for. What is `wanted`, by level and number, stays. The destination
+    itself stays, which whoever shares the socket may need. So do coalesced datagrams (udp(7), UDP_GRO), since some may
+    wait in the queue already. A queue of errors that nobody empties (ip(7), IP_RECVERR) goes, as does what cuts or
+    holds what is sent (UDP_SEGMENT, UDP_CORK).
     """
     if not _LINUX:
         return
     for level, option in _REPORTS if sock.family == AF_INET6 else _IPV4_REPORTS:
+        if (level, option) in wanted:
+            continue
         with suppress(OSError):  # an older kernel does not know them all
             sock.setsockopt(level, option, 0)
 

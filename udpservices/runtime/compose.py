@@ -53,7 +53,12 @@ def listening_service(protocol: Any, label: str, options: Any, reactor: Any) -> 
     both = Services()
     service.setServiceParent(both)
     stream = StreamService(
-        label, options["tcp"], lambda: protocol.streamFromOptions(options, reactor), reactor, options.access
+        label,
+        options["tcp"],
+        lambda: protocol.streamFromOptions(options, reactor),
+        reactor,
+        options.access,
+        options.connection_limits,
     )
     stream.setServiceParent(both)
     return both

@@ -143,7 +143,7 @@ class DatagramService(Service):
 
     def _take(self, port: DatagramPort, inherited: bool) -> None:
         self.ports.append(port)
-        port.may_coalesce = not inherited
+        port.is_shared = inherited
         self.put_policies(port)
         host = port.getHost()
         self._log.info("{label} listening on {where}/udp", label=self._label, where=endpoint_text(host.host, host.port))

@@ -20,8 +20,9 @@ from udpservices.net.addresses import endpoint_text
 from udpservices.net.descriptors import has_descriptor_to_spare
 from udpservices.policy.access import AccessList
 from udpservices.policy.guard.reasons import Refusals
+from udpservices.runtime.connections import ConnectionLimits, Connections, name_of
 from udpservices.transport.counters import Counters
-from udpservices.transport.engine.peers import pack, raw_address
+from udpservices.transport.engine.peers import raw_address
 from udpservices.transport.log_throttle import LogThrottle
 
 #: While the process has no descriptor to spare, look again after so many seconds; clients wait in the queue meanwhile.
@@ -37,42 +38,46 @@ class _Unserved(Protocol):
 
 
 class StreamFactory(Factory):
-    """Serves whom an access list does."""
+    """Serves whom an access list does, by connections that have limits."""
 
     noisy = False
 
-    def __init__(self, make_protocol: Callable[[], Any], access: AccessList) -> None:
+    def __init__(self, make_protocol: Callable[[], Any], access: AccessList, connections: Connections) -> None:
         self._make_protocol = make_protocol
         self._access = access
+        self._connections = connections
         #: Those of the port; to be given before anybody can connect.
         self.refusals: Refusals | None = None
 
     def buildProtocol(self, addr: Any) -> Any:
         """The protocol of one connection. An address that is not of IP is no network's."""
         if isinstance(addr, IPv4Address | IPv6Address):
-            host = addr.host.partition("%")[0]
-            name = pack((host, addr.port) if isinstance(addr, IPv4Address) else (host, addr.port, 0, 0))
+            name = name_of(addr)
             if reason := self._access.refuses(raw_address(name)):
                 if self.refusals is not None:
                     self.refusals.add(reason, name)
                 return _Unserved()
         protocol = self._make_protocol()
         protocol.factory = self
-        return protocol
+        return self._connections.serve(protocol, addr)
 
 
 @implementer(IReadDescriptor)
 class _Doorkeeper:
     """Reads in the place of a listening port, and has it accept while the process has a descriptor to spare.
 
-    Twisted's own would try, fail and log that in each turn of the reactor. Clients wait in the kernel's queue instead.
+    Twisted's own would try, fail and log that in each turn of the reactor. Here a connection makes way, and where that
+    does not help, clients wait in the kernel's queue.
     """
 
-    def __init__(self, port: Any, reactor: Any, tell: Callable[[], None]) -> None:
-        """`tell` is called each time that nobody can be let in."""
+    def __init__(self, port: Any, reactor: Any, make_way: Callable[[], bool], tell: Callable[[], None]) -> None:
+        """`make_way` ends a connection if there is one; `tell` is called each time that nobody can be let in."""
         self._port = port
         self._reactor = reactor
+        self._make_way = make_way
         self._tell = tell
+        # Whether a connection made way for the next one. When that did not help, no other does.
+        self._made_way = False
         self._pause: IDelayedCall | None = None
 
     def start(self) -> None:
@@ -98,7 +103,13 @@ class _Doorkeeper:
     def doRead(self) -> Any:
         """Somebody connects."""
         if has_descriptor_to_spare():
+            if self._made_way:
+                self._port.numberAccepts = 1  # there is one descriptor; Twisted would close what it has none for
+                self._made_way = False
             return self._port.doRead()
+        if not self._made_way and self._make_way():
+            self._made_way = True  # its descriptor is free in the next turn
+            return None
         self._reactor.removeReader(self)
         self._pause = self._reactor.callLater(ACCEPT_AGAIN, self._look_again)
         self._tell()
@@ -125,16 +136,20 @@ class StreamService(Service):
         make_protocol: Callable[[], Any],
         reactor: Any,
         access: AccessList | None = None,
+        limits: ConnectionLimits | None = None,
     ) -> None:
         """`label` is what the log calls the service; `make_protocol` is called once a connection.
 
-        `description` is what `stream_description` reads; `access` says who is served, everybody where it is None.
+        `description` is what `stream_description` reads; `access` says who is served, everybody where it is None;
+        `limits` are those of connections.
         """
         self._label = label
         self._description = description
         #: What the access list refused since the service was made, in `refused`.
         self.counters = Counters()
-        self._factory = StreamFactory(make_protocol, access or AccessList())
+        #: Those that are open.
+        self.connections = Connections(label, limits or ConnectionLimits(), reactor)
+        self._factory = StreamFactory(make_protocol, access or AccessList(), self.connections)
         self._reactor = reactor
         self._port: IListeningPort | None = None
         self._doorkeeper: _Doorkeeper | None = None
@@ -162,8 +177,11 @@ class StreamService(Service):
         self._port = outcome[0]
         self._factory.refusals = Refusals(_where(self._port.getHost()), self.counters, self._reactor)
         if IReadDescriptor.providedBy(self._port):
-            self._doorkeeper = _Doorkeeper(self._port, self._reactor, self._tell_that_it_is_full)
+            self._doorkeeper = _Doorkeeper(self._port, self._reactor, self._make_way, self._tell_that_it_is_full)
             self._doorkeeper.start()
+
+    def _make_way(self) -> bool:
+        return self.connections.make_way("too many open files")
 
     def _tell_that_it_is_full(self) -> None:
         if self._full.admits():
@@ -193,13 +211,14 @@ class StreamService(Service):
             self._log.info("{label} listening on {where}", label=self._label, where=_where(self._port.getHost()))
 
     def stopService(self) -> "Deferred[None]":
-        """Stop listening; connections end on their own."""
+        """Stop listening; connections end on their own, when they are idle at the latest."""
         super().stopService()
         doorkeeper, self._doorkeeper = self._doorkeeper, None
         if doorkeeper is not None:
             doorkeeper.stop()
         port, self._port = self._port, None
         self._full.settle()
+        self.connections.settle()
         if self._factory.refusals is not None:
             self._factory.refusals.settle()
         stopping: Deferred[None] = succeed(None) if port is None else maybeDeferred(cast("Any", port).stopListening)

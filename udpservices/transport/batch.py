@@ -93,13 +93,19 @@ class Batch:
         """
         return self._check().sent_to_many()
 
+    def forged(self) -> Sequence[int]:
+        """The indices of those whose sources nobody can have sent from, where the socket is told: it is bound to a
+        wildcard. See `Peer.is_forged`.
+        """
+        return self._check().forged()
+
     @property
     def has_empty(self) -> bool:
         """Whether a datagram has no payload."""
         return self._check().has_empty
 
     def from_loopback(self) -> int:
-        """How many of the datagrams addresses of this host's loopback sent."""
+        """How many of the datagrams addresses of this host's loopback sent; see `Peer.is_loopback`."""
         return self._check().from_loopback()
 
     def view(self, index: int) -> memoryview:

@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from udpservices.net import routes, sockopts
 from udpservices.net.addresses import host_and_port, is_wildcard, parse_host, parse_target
-from udpservices.net.sockets import adopted_socket, peer_of
+from udpservices.net.sockets import adopted_socket, peer_of, settle_options
 from udpservices.transport.batch import Batch
 from udpservices.transport.counters import Counters
 from udpservices.transport.delivery import MAX_DATAGRAM, Delivery
@@ -90,7 +90,7 @@ class _Parts:
             watch=self.poller.watch_reading,
             writing=lambda: bool(self.queue),
             lost=port._lost,
-            may_coalesce=port.may_coalesce,
+            may_coalesce=not port.is_shared,
         )
 
 
@@ -136,7 +136,7 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
         self.reading: ReadLoop | None = None
         self._policies: tuple[Policy, ...] = ()
         self._adopted: socket.socket | None = None
-        self._may_coalesce = True
+        self._is_shared = False
         self._stopped: list[Deferred[None]] = []
         self._at_shutdown: object = None
         self._ancillary = ancillary.asked_by(proto)
@@ -156,7 +156,7 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
             sock.close()
             raise
         self._adopted = sock
-        self._may_coalesce = False
+        self._is_shared = True
         return self
 
     # What Twisted asks of a port's state
@@ -190,18 +190,20 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
             self._parts.delivery.set_policies(self._policies)
 
     @property
-    def may_coalesce(self) -> bool:
-        """Whether the kernel may hand over flows in one piece when the port is busy (udp(7), UDP_GRO).
+    def is_shared(self) -> bool:
+        """Whether other processes may have the socket too, now or later, as is to be expected of one that was adopted.
 
-        That stays with the socket for good, so it is not for sockets that others read from too, or later.
+        What they do to it counts here as well, and the reverse: its filter and its options are nobody's own. So the
+        kernel does not hand over flows in one piece (udp(7), UDP_GRO), which would stay with the socket for good.
+        Whoever bound the socket in this process clears this, before there are policies.
         """
-        return self._may_coalesce
+        return self._is_shared
 
-    @may_coalesce.setter
-    def may_coalesce(self, may: bool) -> None:
-        self._may_coalesce = may
+    @is_shared.setter
+    def is_shared(self, shared: bool) -> None:
+        self._is_shared = shared
         if self._parts is not None:
-            self._parts.reading.may_coalesce = may
+            self._parts.reading.may_coalesce = not shared
 
     # Opening
 
@@ -224,8 +226,11 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
             raise
 
     def _bindSocket(self) -> None:
-        sock, self._adopted = self._adopted or self._open(), None
+        adopted, self._adopted = self._adopted, None
+        sock = adopted or self._open()
         try:
+            if adopted is not None:
+                settle_options(adopted, ancillary.options_for(self._ancillary))
             sockopts.only_joined_groups(sock)
             ancillary.request(sock, self._ancillary)
             self.socket = sock

@@ -4,11 +4,14 @@ A socket filter tells nobody what it drops. So it lets a sample through, cut to 
 empty datagrams need be looked at here. The first one that is refused for a reason is let through, then one in `ONE_IN`,
 and after a quiet time the first one again; each reason by itself, so that a flood hides no user who is refused for
 another one.
+
+Where other processes may have the socket, they attach filters as well, and one stands there at a time. So here all is
+judged, whatever a filter did before; the filter only saves work, and lets its samples through whole.
 """
 
 import errno
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from math import inf
 
@@ -22,9 +25,11 @@ from udpservices.policy.access import AccessList
 from udpservices.policy.guard.loop_rules import HARMLESS, NO_LOOP_RULES, LoopRules
 from udpservices.policy.guard.port_rules import ONE_IN, PortRules
 from udpservices.policy.guard.reasons import BY_NETWORK, OWN_PORT, TO_MANY, Reason, Refusals
+from udpservices.policy.guard.socket_filter import ForeignFilter, SocketFilter
 from udpservices.transport.batch import Batch
 from udpservices.transport.counters import Counters
 from udpservices.transport.engine.peers import Peer
+from udpservices.transport.engine.received import Copies
 from udpservices.transport.open_ports import open_ports
 from udpservices.transport.policy import Policy
 from udpservices.transport.port import DatagramPort
@@ -48,7 +53,7 @@ class GuardRules:
         loops = self.loops
         if not getattr(port.protocol, "reflector", False) and loops != NO_LOOP_RULES:
             loops = HARMLESS
-        return Guard(loops, self.access, port.socket, port.counters, port.reactor, repr(port))
+        return Guard(loops, self.access, port.socket, port.counters, port.reactor, repr(port), is_shared=port.is_shared)
 
 
 class Guard(Policy):
@@ -66,19 +71,28 @@ class Guard(Policy):
         counters: Counters,
         clock: IReactorTime,
         name: str = "port",
+        *,
+        is_shared: bool = False,
     ) -> None:
-        """`sock` is a bound socket, `name` what the log calls its port where it cannot be guarded by a filter alone."""
+        """`sock` is a bound socket, `name` what the log calls its port where it cannot be guarded by a filter alone.
+
+        `is_shared`: other processes may have the socket.
+        """
+        self._is_shared = is_shared
         self._socket = sock
         self._clock = clock
         self._name = name
         self._refusals = Refusals(endpoint_text(*host_and_port(sock.getsockname())), counters, clock)
-        self._rules = PortRules(loops, access, sock, clock)
+        self._rules = PortRules(loops, access, sock, clock, is_shared=is_shared)
+        self._filter = SocketFilter(sock, is_shared=is_shared)
         # Whether a filter is attached; and how many datagrams to come may be older than its program.
         self._filtering = False
         self._older = 0.0
         # The port numbers of this process that the filter knows; and those that were known to whatever cut what waits.
         self._compiled: frozenset[int] = frozenset()
         self._known: frozenset[int] = frozenset()
+        # Whether the filter knows any of them; and whether one did that cut what waits.
+        self._filters_own = self._cuts_own = False
         # What the filter leaves to us, if there is one: the access list, which the kernel has no room for.
         self._looks_up = False
         # Why the filter refused somebody of late, and when that was last heard of: of these a sample is enough.
@@ -93,7 +107,6 @@ class Guard(Policy):
         if bpf.is_available() and self._rules.refuse_some:
             self._compile()
         else:
-            bpf.detach(sock)  # a crash may have left one on a socket of systemd's
             self._settle_how()
 
     def close(self) -> None:
@@ -103,36 +116,34 @@ class Guard(Policy):
             if call is not None:
                 call.cancel()
         self._quiet = self._compiling = None
-        bpf.detach(self._socket)
+        self._filter.detach()
         self._refusals.settle()
 
     # What arrives
 
     def passes(self, payload: bytes, peer: Peer) -> bool:
         """Whether the kernel did not refuse it, and nothing else does."""
-        if self._sure and payload and not peer.sent_to_many:
+        if self._sure:
+            if payload and not peer.sent_to_many:
+                return True
+        elif self._is_known_to_pass(peer):
             return True
-        lengths, names, to_many = (len(payload),), (peer.name,), (0,) if peer.sent_to_many else ()
-        return not self._refused(1, not payload, lambda: lengths, lambda: names, lambda: to_many)
+        return not self._refused(Copies((payload,), (peer,)))
+
+    def _is_known_to_pass(self, peer: Peer) -> bool:
+        """Whether what this peer sends passes by what is remembered, while all is looked at."""
+        looks_anew = self._older > 0 or self._version != open_ports.version or peer.sent_to_many or peer.is_forged
+        return not looks_anew and self._rules.is_known_to_pass(peer.name)
 
     def __call__(self, batch: Batch) -> None:
         """Refuse what the kernel did not."""
         if self._sure and not batch.has_empty and not (self._rules.sees_subnet_broadcasts and batch.sent_to_many()):
             return
-        refused = self._refused(
-            batch.pieces, batch.has_empty, lambda: batch.lengths, lambda: batch.names, batch.sent_to_many
-        )
+        refused = self._refused(batch)
         if refused:
             batch.keep([index for index in range(len(batch)) if index not in refused])
 
-    def _refused(
-        self,
-        pieces: int,
-        has_empty: bool,
-        lengths_of: Callable[[], Sequence[int]],
-        names_of: Callable[[], Sequence[bytes]],
-        sent_to_many: Callable[[], Sequence[int]],
-    ) -> dict[int, Reason]:
+    def _refused(self, batch: Batch | Copies) -> dict[int, Reason]:
         """Which datagrams of a batch are refused, and why. They are counted."""
         rules = self._rules
         if self._version != open_ports.version:
@@ -140,44 +151,55 @@ class Guard(Policy):
         if not rules.refuse_some:
             return {}
         sure = self._sure
+        settled = self._older <= 0
         suspects: Sequence[int] = ()
         if not sure:
-            suspects = range(len(lengths_of()))
-            self._older -= pieces
-        elif has_empty:
-            suspects = [index for index, length in enumerate(lengths_of()) if not length]
+            suspects = range(len(batch.lengths))
+            self._older -= batch.pieces
+        elif batch.has_empty:
+            suspects = [index for index, length in enumerate(batch.lengths) if not length]
         by_destination = rules.sees_subnet_broadcasts or (suspects and rules.by_destination)
-        to_many = frozenset(sent_to_many() if by_destination else ())
+        to_many = frozenset(batch.sent_to_many() if by_destination else ())
         refused: dict[int, Reason] = {}
         if suspects:
-            names, lengths, verdict = names_of(), lengths_of(), rules.verdict
-            may_be_cut = self._filtering and rules.filters_own_ports
-            refused = {
-                index: reason
-                for index in suspects
-                if (reason := verdict(names[index], may_be_cut and not lengths[index] and index not in to_many))
-            }
+            names, lengths, verdict = batch.names, batch.lengths, rules.verdict
+            may_be_cut, forged = self._filtering and self._cuts_own, frozenset(batch.forged())
+            for index in suspects:
+                cut = may_be_cut and not lengths[index] and index not in to_many
+                if reason := verdict(names[index], cut, index in forged):
+                    refused[index] = reason
         for index in to_many:
             refused.setdefault(index, TO_MANY)
         if self._filtering and self._older > 0 and self._compiling is None:
             self._look_at_queue(self._older)
         if refused:
-            self._count(refused, names_of(), lengths_of(), sure)
+            self._count(refused, batch.names, batch.lengths, settled)
         return refused
 
-    def _count(self, refused: dict[int, Reason], names: Sequence[bytes], lengths: Sequence[int], sure: bool) -> None:
-        cut: set[Reason] = set()
+    def _count(self, refused: dict[int, Reason], names: Sequence[bytes], lengths: Sequence[int], settled: bool) -> None:
+        """Count them. `settled`: the filter is older than all of them, so that each may be a sample."""
+        shared = self._is_shared
+        settled &= self._is_in_place()
+        sampled: set[Reason] = set()
         for index, reason in refused.items():
-            was_cut = self._filtering and not lengths[index] and not self._is_ours(reason)
-            if was_cut:
-                cut.add(reason)
-            self._refusals.add(reason, names[index], ONE_IN if sure and was_cut and reason in self._heard else 1)
-        if cut:
-            self._hear(cut)
+            is_sample = self._filtering and (shared or not lengths[index]) and not self._is_ours(reason)
+            if is_sample:
+                sampled.add(reason)
+            self._refusals.add(reason, names[index], ONE_IN if settled and is_sample and reason in self._heard else 1)
+        if sampled:
+            self._hear(sampled)
+
+    def _is_in_place(self) -> bool:
+        """Whether our filter is there, if there is one. It comes back where another process took its own back."""
+        if not self._filtering or self._filter.is_attached:
+            return self._filtering
+        if self._filter.is_vacant:
+            self._attach()
+        return False
 
     def _is_ours(self, reason: Reason) -> bool:
         """Whether the filter, if there is one, leaves it to us to refuse for this."""
-        return (self._looks_up and reason in BY_NETWORK) or (reason is OWN_PORT and not self._rules.filters_own_ports)
+        return (self._looks_up and reason in BY_NETWORK) or (reason is OWN_PORT and not self._cuts_own)
 
     # Samples
 
@@ -218,7 +240,7 @@ class Guard(Policy):
 
         Until then all is looked at here, and who was refused is, so that nothing that was cut is taken for empty.
         """
-        if self._filtering:
+        if self._filtering and not self._is_shared:
             self._older = inf
             if self._compiling is None:
                 self._compiling = self._clock.callLater(0, self._compile)
@@ -229,14 +251,14 @@ class Guard(Policy):
         if not self._rules.refuse_some:
             self._sure = True
         else:
-            relies = self._filtering and not self._looks_up and self._rules.filters_own_ports
+            relies = self._filtering and not self._is_shared and not self._looks_up and self._filters_own
             self._sure = relies and self._older <= 0
 
     def _look_at_queue(self, older: float) -> None:
         """No more than so many datagrams there are older than the program, and no more than there are."""
         self._older = min(older, sockopts.queued_at_most(self._socket))
         if self._older <= 0:
-            self._known = self._compiled
+            self._known, self._cuts_own = self._compiled, self._filters_own
             self._rules.set_own_ports(self._known | open_ports.numbers)
         self._settle_how()
 
@@ -256,28 +278,25 @@ class Guard(Policy):
             _log.info("{port}: {why}; datagrams are looked at one by one", port=self._name, why=why)
         if self._looks_up and self._refusal(networks=False):
             self._filtering, self._known = False, frozenset()
-            bpf.detach(self._socket)
+            self._filter.detach()
             self._settle_how()
             return
         self._filtering = True
         self._compiled = open_ports.numbers
         self._known |= self._compiled
+        self._filters_own = self._rules.filters(self._compiled)
+        self._cuts_own |= self._filters_own
         self._look_at_queue(inf)
 
     def _refusal(self, *, networks: bool) -> str | None:
         """Attach a filter, with the access list or without. Why that cannot be done, if it cannot."""
-        sock = self._socket
+        rules, attached = self._rules, self._filter
         try:
-            program = self._rules.program(open_ports.numbers, self._heard, networks=networks)
-            try:
-                bpf.attach(sock, program)
-            except OSError as error:
-                if error.errno != errno.ENOMEM:
-                    raise
-                bpf.detach(sock)  # there is no room for two: for a moment there is none
-                bpf.attach(sock, program)
+            attached.attach(rules.program(open_ports.numbers, self._heard, networks=networks, mark=attached.mark))
         except bpf.ProgramTooLong as error:
             return f"too many networks for the kernel: {error}"
+        except ForeignFilter as error:
+            return str(error.strerror)
         except OSError as error:
             cure = ": raise net.core.optmem_max" if error.errno == errno.ENOMEM else ""
             return f"the kernel takes no filter: {error.strerror}{cure}"

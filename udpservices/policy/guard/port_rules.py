@@ -2,7 +2,7 @@
 
 import socket
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sized
 from socket import AF_INET, AF_INET6
 
 from twisted.internet.interfaces import IReactorTime
@@ -32,8 +32,8 @@ from udpservices.net.interfaces import is_broadcast
 from udpservices.policy.access import BITS, AccessList
 from udpservices.policy.guard.intervals import Ranges, search
 from udpservices.policy.guard.loop_rules import MANY, REFLECTORS, LoopRules, OwnAddresses
-from udpservices.policy.guard.reasons import EQUAL_PORT, OWN_PORT, SOURCE_PORT, TO_MANY, Reason
-from udpservices.transport.engine.peers import pack, raw_address
+from udpservices.policy.guard.reasons import EQUAL_PORT, FORGED, OWN_PORT, SOURCE_PORT, TO_MANY, Reason
+from udpservices.transport.engine.peers import is_mapped, pack, raw_address
 
 #: Of how many datagrams that are refused for a reason the filter lets one through, where it lets not all through.
 ONE_IN = 1024
@@ -44,6 +44,9 @@ _DESTINATION = {4: IP_HEADER + 16, 6: IP_HEADER + 24}
 
 # Of every network namespace.
 _LOOPBACK = 1
+
+# The third word of a mapped address, behind two zeros (RFC 4291 section 2.5.5.2).
+_MAPPED = 0xFFFF
 
 #: Own port numbers that a filter knows. With more of them it would take the kernel long to check each port's.
 MAX_OWN_PORTS = 64
@@ -58,8 +61,21 @@ class PortRules:
     What was sent to a subnet's broadcast address the kernel cannot tell from the rest; `Batch.sent_to_many` can.
     """
 
-    def __init__(self, loops: LoopRules, access: AccessList, sock: socket.socket, clock: IReactorTime) -> None:
-        """For a bound socket; `clock` says when to look at this host's addresses again."""
+    def __init__(
+        self,
+        loops: LoopRules,
+        access: AccessList,
+        sock: socket.socket,
+        clock: IReactorTime,
+        *,
+        is_shared: bool = False,
+    ) -> None:
+        """For a bound socket; `clock` says when to look at this host's addresses again.
+
+        `is_shared`: other processes may have the socket, and attach filters of theirs. Then nothing is cut, since
+        nobody could tell for which of them, and all of it is for the twin to judge.
+        """
+        self._is_shared = is_shared
         host, number = sock.getsockname()[:2]
         self._loops = loops
         self._number = number
@@ -71,6 +87,8 @@ class PortRules:
             sockopts.is_only_ipv6(sock) or not (is_wildcard(host) or host.startswith("::ffff:"))
         )
         self._versions = (4,) if sock.family == AF_INET else (6,) if only_ipv6 else (4, 6)
+        # Whether the twin is told by which interface a datagram came, and the version of IP that its header has.
+        self._is_told = is_wildcard(host)
         #: Whether datagrams may differ in their destinations, and these matter.
         self.by_destination = loops.to_many and is_wildcard(host)
         self._to_many = loops.to_many and _is_many(raw_address(pack(sock.getsockname())))
@@ -94,29 +112,38 @@ class PortRules:
         """Whether anything is refused."""
         return self._always or bool(self._own)
 
-    @property
-    def filters_own_ports(self) -> bool:
-        """Whether a filter knows the own ports, rather than leaving them to the twin."""
-        return len(self._own) <= MAX_OWN_PORTS
+    def filters(self, own: Sized) -> bool:
+        """Whether a program knows these own ports, rather than leaving them to the twin.
+
+        On a shared socket it does not: what it lets through as a sample the twin could not tell from a client's.
+        """
+        return len(own) <= MAX_OWN_PORTS and not self._is_shared
 
     # Here
 
-    def verdict(self, name: bytes, cut: bool = False) -> Reason | None:
+    def is_known_to_pass(self, name: bytes) -> bool:
+        """Whether it is remembered that nothing speaks against this peer, unless it is forged."""
+        return name in self._remembered and self._remembered[name] is None
+
+    def verdict(self, name: bytes, cut: bool = False, forged: bool = False) -> Reason | None:
         """Why a datagram from this peer (``struct sockaddr_in``, ``struct sockaddr_in6``) is refused, if it is.
 
         Where there are several reasons it is the one that the program finds first. What the filter has `cut`, for no
         other reason, is from this host where its port number is one of ours: the kernel knows by the interface, also of
-        sources that are no interface's addresses (ip-route(8), type local; transparent proxies).
+        sources that are no interface's addresses (ip-route(8), type local; transparent proxies). A `forged` source is
+        none that can have come this way (`Peer.is_forged`).
         """
+        if forged:
+            return self._by_number(int.from_bytes(name[2:4], "big")) or FORGED
         try:
             return self._remembered[name]
         except KeyError:
             pass
         address = raw_address(name)
         port = int.from_bytes(name[2:4], "big")
-        reason = self._ports.find(port)
-        if reason is None and port == self._number and self._loops.equal_ports:
-            reason = EQUAL_PORT
+        reason = self._by_number(port)
+        if reason is None and self._versions == (6,) and is_mapped(name):
+            reason = FORGED
         own = reason is None and port in self._own
         if own and address in self._own_addresses:
             reason = OWN_PORT
@@ -132,19 +159,32 @@ class PortRules:
             self._remembered[name] = reason
         return reason
 
+    def _by_number(self, port: int) -> Reason | None:
+        reason = self._ports.find(port)
+        if reason is None and port == self._number and self._loops.equal_ports:
+            reason = EQUAL_PORT
+        return reason
+
     # In the kernel
 
-    def program(self, own: Iterable[int], sampled: Collection[Reason] = (), *, networks: bool = True) -> bytes:
-        """A program for a filter that lets what is refused through, cut: all of it, or one in `ONE_IN` of the reasons
-        that are `sampled`.
+    def program(
+        self,
+        own: Collection[int],
+        sampled: Collection[Reason] = (),
+        *,
+        networks: bool = True,
+        mark: Iterable[Instruction] = (),
+    ) -> bytes:
+        """A program for a filter that lets what is refused through, cut unless the socket is shared: all of it, or one
+        in `ONE_IN` of the reasons that are `sampled`.
 
         `own` are the port numbers that this process serves. Without `networks` it leaves the access list to the twin.
-        Raises ProgramTooLong.
+        `mark` is what it begins with. Raises ProgramTooLong.
         """
         sources = self._sources if networks else self._loops.sources()
         keep, drop = Label(), Label()
         refuse: dict[Reason, Label] = defaultdict(Label)
-        items = self._by_port(own if self.filters_own_ports else (), refuse)
+        items = [*mark, *self._by_port(own if self.filters(own) else (), refuse)]
         ipv6 = Label()
         if len(self._versions) == 2:
             items += [load(IP_HEADER, 1), if_at_least(0x60, ipv6)]
@@ -152,6 +192,7 @@ class PortRules:
             served = Label()
             items += [
                 *([ipv6] if version == 6 else []),
+                *self._by_way(version, refuse, drop),
                 *search(_goals(sources[version], refuse, served), BITS[version], _SOURCE[version]),
                 served,
                 *self._by_destination(version, refuse, keep, drop),
@@ -160,7 +201,7 @@ class PortRules:
         items += [label for reason, label in refuse.items() if reason in sampled]
         items += [load(RANDOM), if_at_least((1 << 32) // ONE_IN, drop)]
         items += [label for reason, label in refuse.items() if reason not in sampled]
-        return assemble([*items, end(CUT), drop, end(DROP), keep, end(KEEP)])
+        return assemble([*items, end(KEEP if self._is_shared else CUT), drop, end(DROP), keep, end(KEEP)])
 
     def _by_port(self, own: Iterable[int], refuse: Mapping[Reason, Label]) -> list[Instruction | Label]:
         passed, ours = Label(), Label()
@@ -175,6 +216,25 @@ class PortRules:
         # What comes by loopback is from an address of this host; what does not, and says so, the kernel discards.
         from_here = if_equal(_LOOPBACK, refuse[OWN_PORT], passed)
         return [*search(ranges, 16, 0), ours, load(INTERFACE_INDEX), from_here, passed]
+
+    def _by_way(self, version: int, refuse: Mapping[Reason, Label], drop: Label) -> Iterable[Instruction | Label]:
+        """Refuse what cannot have come this way: from loopback by another interface, which IPv4 lets in where
+        route_localnet is set, and IPv4's addresses in an IPv6 header, which Linux before 5.5 lets in.
+
+        There is a sample only where the twin knows as well.
+        """
+        possible, loopback, last, destination = Label(), Label(), Label(), Label()
+        forged = refuse[FORGED] if self._is_told else drop
+        items: list[Instruction | Label]
+        if version == 4:
+            items = [load(_SOURCE[4], 1), if_equal(127, loopback, possible)]
+        else:
+            items = []
+            if self._is_told:  # else it went to the address that the socket is bound to
+                items = [*_third_word(_DESTINATION[6], destination), if_equal(_MAPPED, drop), destination]
+            items += [*_third_word(_SOURCE[6], possible), if_equal(_MAPPED, drop), if_equal(0, last, possible)]
+            items += [last, load(_SOURCE[6] + 12), if_equal(1, loopback, possible)]
+        return [*items, loopback, load(INTERFACE_INDEX), if_equal(_LOOPBACK, possible, forged), possible]
 
     def _by_destination(
         self, version: int, refuse: Mapping[Reason, Label], keep: Label, drop: Label
@@ -191,6 +251,20 @@ class PortRules:
             # The type alone is no test of groups, but a frame to everybody is. Nobody could tell why: no sample.
             items += [load(PACKET_TYPE), if_equal(TYPE_BROADCAST, drop), if_equal(TYPE_LOOPBACK, drop)]
         return [*items, jump(keep)]
+
+
+def _third_word(offset: int, otherwise: Label) -> list[Instruction | Label]:
+    """Load the third word of an address whose first two are zero; go on elsewhere where they are not."""
+    second, third = Label(), Label()
+    return [
+        load(offset),
+        if_equal(0, second, otherwise),
+        second,
+        load(offset + 4),
+        if_equal(0, third, otherwise),
+        third,
+        load(offset + 8),
+    ]
 
 
 def _goals(ranges: Ranges[Reason | None], refuse: Mapping[Reason, Label], passed: Label) -> Ranges[Label]:

@@ -35,6 +35,7 @@ OWN_PORT = Reason("own-port", "a port of this process itself", "--allow-own-port
 EQUAL_PORT = Reason("equal-port", "the same port number as this one", "--allow-equal-ports")
 TO_MANY = Reason("to-many", "sent to a group or a broadcast address", "--allow-broadcast")
 NOBODY = Reason("nobody", "no address that a host can have")
+FORGED = Reason("forged", "no address that can come this way")
 DENIED = Reason("denied", "in a network to be refused", "--deny")
 NOT_ALLOWED = Reason("not-allowed", "in no network to be served", "--allow")
 

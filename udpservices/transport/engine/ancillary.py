@@ -65,11 +65,16 @@ def asked_by(protocol: object) -> frozenset[str]:
     return wanted
 
 
+def options_for(wanted: Iterable[str]) -> set[tuple[int, int]]:
+    """By which options the kernel tells these fields, by level and number, on sockets of either family."""
+    return {option for name in wanted for option in _OPTIONS[name]}
+
+
 def request(sock: socket, wanted: Iterable[str]) -> None:
     """Have the kernel tell these fields of each datagram."""
     if not sys.platform.startswith("linux"):
         return
-    options = {option for name in wanted for option in _OPTIONS[name]}
+    options = options_for(wanted)
     if sock.family == AF_INET6:
         options.discard((IPPROTO_IP, IP_PKTINFO))
     for level, option in options:

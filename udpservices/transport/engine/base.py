@@ -97,10 +97,13 @@ class Received(Protocol):
         """Whether one has no payload."""
 
     def from_loopback(self) -> int:
-        """How many of them addresses of loopback sent."""
+        """How many of them addresses of loopback sent, by loopback as far as the socket is told."""
 
     def sent_to_many(self) -> Sequence[int]:
         """The indices of those that were sent to a group or a broadcast address, where the socket is told."""
+
+    def forged(self) -> Sequence[int]:
+        """The indices of those whose sources are forged, see `Peer.is_forged`."""
 
     def comes_from(self, peer: Peer) -> bool:
         """Whether this peer sent them all."""

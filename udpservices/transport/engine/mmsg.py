@@ -111,6 +111,8 @@ class MmsgEngine:
         if self._wanted:
             return self._describe(slots, count)
         received = InPlace(slots, count, self._peers, idle)
+        if slots.untold:
+            self._plain.ask_again()
         if self.coalescing:
             self.flow = max(len(received) // count, 1)
         return received

@@ -8,7 +8,12 @@ from typing import Any
 from udpservices.net.addresses import MAPPED_PREFIX, SocketAddress, host_and_port
 from udpservices.net.cmsg import ControlMessage
 from udpservices.transport.engine.ancillary import Ancillary
-from udpservices.transport.engine.reply_source import answer_message, reply_address, was_sent_to_many
+from udpservices.transport.engine.reply_source import (
+    answer_message,
+    came_elsewhere,
+    is_of_other_family,
+    was_sent_to_many,
+)
 from udpservices.transport.engine.strides import unpacker
 
 #: Peers that a table holds; a flood of forged sources empties it, which costs little.
@@ -42,12 +47,14 @@ class Peer(tuple[str, int]):
     raw_control: bytes
     #: How many bytes the name and the control messages have: a port of another kind cannot use them.
     size: int
-    #: Whether it is an address of loopback, 127.0.0.0/8 or ::1.
+    #: Whether it is an address of loopback, 127.0.0.0/8 or ::1, and what it sent came by loopback, as far as the socket
+    #: is told: it is bound to a wildcard.
     is_loopback: bool = False
-    #: Whether what it sent went to a group or a broadcast address, where the socket is told: it is bound to a wildcard.
+    #: Whether the address is forged, as far as the socket is told: one of loopback that came by another interface, or
+    #: one of IPv4 that stood in an IPv6 header.
+    is_forged: bool = False
+    #: Whether what it sent went to a group or a broadcast address, where the socket is told; and if once it is not.
     sent_to_many: bool = False
-    #: The address that was asked, where an answer must carry it.
-    asked: str = ""
     #: In how many turns it was the last to be served, and the version of the routes by which the kernel answers it from
     #: where it asked by itself (`net.routes`).
     turns: int = 0
@@ -82,9 +89,9 @@ def peer_at(address: SocketAddress, raw_control: bytes = b"") -> Peer:
     found.raw_control = raw_control
     found.control = answer_message(raw_control)
     found.size = len(found.name) + len(raw_control)
-    found.is_loopback = is_loopback(found.name)
+    found.is_loopback = is_loopback(found.name) and not came_elsewhere(raw_control)
+    found.is_forged = is_forged(found.name, raw_control)
     found.sent_to_many = was_sent_to_many(raw_control)
-    found.asked = reply_address(raw_control)
     return found
 
 
@@ -119,8 +126,20 @@ def raw_address(name: bytes) -> bytes:
     return address[12:] if address[:12] == MAPPED_PREFIX else address
 
 
+def is_mapped(name: bytes) -> bool:
+    """Whether the address in a name is IPv4's in IPv6's clothes."""
+    return name[8:20] == MAPPED_PREFIX
+
+
+def is_forged(name: bytes, raw_control: bytes) -> bool:
+    """Whether nobody can have sent a datagram from there, by what was told of it; see `Peer`."""
+    if came_elsewhere(raw_control) and is_loopback(name):
+        return True
+    return is_of_other_family(is_mapped(name), raw_control)
+
+
 def is_loopback(name: bytes) -> bool:
-    """Whether a name is of this host's loopback, 127.0.0.0/8 or ::1: what comes from there, nobody else can forge."""
+    """Whether a name is of loopback, 127.0.0.0/8 or ::1. By the loopback interface nobody else can forge it."""
     address = raw_address(name)
     return address[0] == _LOOPBACK_IPV4 if len(address) == 4 else address == _LOOPBACK_IPV6
 
@@ -132,6 +151,14 @@ def count_loopback(names: mmap, name_size: int, count: int) -> int:
     if 0 not in names[8 : count * name_size : name_size]:  # as all such addresses begin, and few others
         return 0
     return sum(map(is_loopback, unpacker(name_size, count)(names)))
+
+
+def may_have_loopback(names: mmap, name_size: int, count: int) -> bool:
+    """Whether some of the first `count` names in memory may be of loopback; it costs next to nothing."""
+    end = count * name_size
+    if name_size == NAME_SIZE[AF_INET]:
+        return _LOOPBACK_IPV4 in names[4:end:name_size]
+    return _LOOPBACK_IPV4 in names[20:end:name_size] or _LOOPBACK_IPV6[-1] in names[23:end:name_size]
 
 
 class PeersByName(dict[Any, Peer]):
@@ -148,8 +175,13 @@ class PeersByName(dict[Any, Peer]):
 class PeersByAddress(dict[Any, Peer]):
     """Peers by an address as `socket` gives it."""
 
+    def __init__(self, *, untold: bool = False) -> None:
+        """`untold`: the kernel was asked to tell to whom they sent, and did not."""
+        self._untold = untold
+
     def __missing__(self, address: SocketAddress) -> Peer:
         if len(self) >= MAX_PEERS:
             self.clear()
         found = self[address] = peer_at(address)
+        found.sent_to_many = self._untold
         return found

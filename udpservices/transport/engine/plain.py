@@ -4,7 +4,9 @@ import errno
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 
+from udpservices.net import sockopts
 from udpservices.net.addresses import SocketAddress
 from udpservices.net.cmsg import ControlMessage
 from udpservices.net.routes import Routes, Unknown
@@ -12,7 +14,17 @@ from udpservices.transport.engine import ancillary, reply_source
 from udpservices.transport.engine.base import NOTHING, Connection, Outcome
 from udpservices.transport.engine.gso import SEGMENT_SPACE, SOL_UDP, UDP_GRO, UNSEGMENTABLE
 from udpservices.transport.engine.libc import SLOT_BYTES, WOULD_BLOCK
-from udpservices.transport.engine.peers import MAX_PEERS, NOBODY, Peer, PeersByAddress, described, peer_at, plain
+from udpservices.transport.engine.peers import (
+    MAX_PEERS,
+    NOBODY,
+    Peer,
+    PeersByAddress,
+    described,
+    is_loopback,
+    pack,
+    peer_at,
+    plain,
+)
 from udpservices.transport.engine.received import Copies
 
 #: The longest payload that can be sent: RFC 768's length field, and for IPv4 RFC 791's too.
@@ -55,7 +67,7 @@ class PlainEngine:
         self._connection = connection
         self._wanted = wanted
         self._with_destination = with_destination
-        self._by_address = PeersByAddress()
+        self._by_address = PeersByAddress(untold=with_destination)
         self._by_answer: dict[tuple[SocketAddress, bytes], Peer] = {}
         #: Whether the kernel tells errors of datagrams sent before, by the way: a send is repeated then.
         self.hears_errors = False
@@ -139,20 +151,32 @@ class PlainEngine:
     def _get_to_know(self, peer: Peer) -> None:
         """Whether the kernel answers a peer from where it asked by itself; asked of those who come again and again."""
         peer.turns += 1
-        if peer.turns % TURNS_TO_KNOW or not peer.asked:
+        if peer.turns % TURNS_TO_KNOW:
             return
-        if self._routes.would_leave_from(peer.asked, peer.socket_address):
+        asked = reply_source.reply_address(peer.raw_control)
+        if asked and self._routes.would_leave_from(asked, peer.socket_address):
             peer.routed = self._routes.version
 
     def _remember(self, address: SocketAddress, control: Sequence[ControlMessage]) -> Peer:
-        if not control:  # who shares the socket took back that the kernel tells
-            return self._by_address[address]
-        found = peer_at(address, reply_source.told(control, self._socket.family))
+        found = self._asking(address, control)
         if len(self._by_answer) >= MAX_PEERS:
             self._by_answer.clear()
         if len(control) == 1:
             self._by_answer[address, control[0][2]] = found
         return found
+
+    def _asking(self, address: SocketAddress, control: Sequence[ControlMessage]) -> Peer:
+        """The peer at an address, who is to be answered from where he asked."""
+        answer = reply_source.told(control, self._socket.family, from_loopback=is_loopback(pack(address)))
+        if answer:
+            return peer_at(address, answer)
+        self.ask_again()
+        return self._by_address[address]
+
+    def ask_again(self) -> None:
+        """The kernel told no destination: another process, which shares the socket, has turned that off."""
+        with suppress(OSError):
+            sockopts.report_destination(self._socket)
 
     def _described_arrivals(self, limit: int) -> Iterator[Arrival]:
         for _ in range(limit):
@@ -174,8 +198,7 @@ class PlainEngine:
         for message in messages:
             if message[:2] == (SOL_UDP, UDP_GRO):
                 segment = int.from_bytes(message[2], sys.byteorder)
-        answer = reply_source.told(messages, self._socket.family) if self._with_destination else b""
-        sender = peer_at(address, answer) if answer else self._by_address[address]
+        sender = self._asking(address, messages) if self._with_destination else self._by_address[address]
         if self._wanted:
             sender = described(sender, ancillary.read(messages, self._wanted))
         payloads = tuple([data[at : at + segment] for at in range(0, len(data) or 1, segment)])

@@ -9,6 +9,7 @@ import sys
 import weakref
 from array import array
 from collections.abc import Sequence
+from socket import AF_INET
 from typing import Any
 
 from udpservices.transport.engine.gso import COALESCED_HEADER, SEGMENT_HEADER, SEGMENT_SPACE, segment_control
@@ -23,6 +24,7 @@ from udpservices.transport.engine.libc import (
     receive_many,
     send_many,
 )
+from udpservices.transport.engine.peers import NAME_SIZE, is_forged, is_loopback, may_have_loopback
 from udpservices.transport.engine.reply_source import ReplySources
 from udpservices.transport.engine.strides import unpacker
 
@@ -57,6 +59,10 @@ class ReceiveSlots:
         self._replies_alone = memoryview(array("Q", [reply_size] * SLOTS))
         self._segmented = _SegmentedSend(name_size, reply_size, names, self._reflected.iov_address)
         self._exporter: weakref.ref[Any] | None = None
+        #: Slots whose sources are of loopback, and came by another interface.
+        self.elsewhere: list[int] = []
+        #: Whether the kernel was to tell each datagram's destination, and did not.
+        self.untold = False
 
     # Receiving
 
@@ -78,6 +84,7 @@ class ReceiveSlots:
         if not self._stride:
             return []
         sizes: list[int] = []
+        self.untold = False
         lengths = self._received.control_lengths
         if lengths[:count] != self._replies_alone[:count]:
             told = lengths[:count].tolist()
@@ -87,9 +94,31 @@ class ReceiveSlots:
                 for slot, length in enumerate(told):
                     if length < self.reply_size:
                         self._replies.forget(slot)
+                        self.untold = True
         if self._replies is not None:
-            self._replies.turn(count)
+            self._turn_replies(self._replies, count)
         return sizes if any(sizes) else []
+
+    def _turn_replies(self, replies: ReplySources, count: int) -> None:
+        elsewhere: list[tuple[int, int]] = []
+        if may_have_loopback(self.names, self.name_size, count):
+            size, names = self.name_size, self.names
+            elsewhere = [
+                (slot, index)
+                for slot, index in replies.elsewhere(count)
+                if is_loopback(names[slot * size : (slot + 1) * size])
+            ]
+        replies.turn(count)
+        for slot, index in elsewhere:
+            replies.name_interface(slot, index)
+        self.elsewhere = [slot for slot, _ in elsewhere]
+
+    def forged(self, count: int) -> list[int]:
+        """Which of the first `count` slots have sources that are forged, see `Peer.is_forged`."""
+        if self._replies is None or self.name_size == NAME_SIZE[AF_INET]:
+            return self.elsewhere
+        told = map(is_forged, self.received_names(count), self._replies.taken(count))
+        return [slot for slot, forged in enumerate(told) if forged]
 
     def _turn_segment(self, slot: int) -> int:
         """UDP_GRO's word of a flow, which comes first, becomes UDP_SEGMENT's, behind what an answer carries."""

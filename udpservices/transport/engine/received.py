@@ -54,6 +54,9 @@ class Copies:
     def sent_to_many(self) -> Sequence[int]:
         return [index for index, peer in enumerate(self.peers) if peer.sent_to_many]
 
+    def forged(self) -> Sequence[int]:
+        return [index for index, peer in enumerate(self.peers) if peer.is_forged]
+
     def comes_from(self, peer: Peer) -> bool:
         return all(sender == peer for sender in self.peers)
 
@@ -158,9 +161,11 @@ class InPlace:
         return 0 in self.slot_lengths
 
     def from_loopback(self) -> int:
+        elsewhere = self.slots.elsewhere
         if self.segment_sizes:
-            return sum(weight for slot, weight in enumerate(self._weights()) if is_loopback(self._name(slot)))
-        return count_loopback(self.slots.names, self.slots.name_size, self.pieces)
+            weights = enumerate(self._weights())
+            return sum(weight for slot, weight in weights if slot not in elsewhere and is_loopback(self._name(slot)))
+        return count_loopback(self.slots.names, self.slots.name_size, self.pieces) - len(elsewhere)
 
     def _name(self, slot: int) -> bytes:
         size = self.slots.name_size
@@ -170,6 +175,12 @@ class InPlace:
         found = self.slots.sent_to_many(self.pieces)
         if found and self.segment_sizes:
             return [index for index, peer in enumerate(self.peers) if peer.sent_to_many]
+        return found
+
+    def forged(self) -> Sequence[int]:
+        found = self.slots.forged(self.pieces)
+        if found and self.segment_sizes:
+            return [index for index, peer in enumerate(self.peers) if peer.is_forged]
         return found
 
     def comes_from(self, peer: Peer) -> bool:

@@ -8,6 +8,7 @@ source: of the same size, in the same place.
 import mmap
 import socket
 import struct
+import sys
 from collections.abc import Sequence
 from itertools import islice
 from socket import AF_INET, AF_INET6, CMSG_LEN, CMSG_SPACE, IPPROTO_IP, IPPROTO_IPV6
@@ -32,6 +33,9 @@ _DATA = CONTROL_HEADER.size
 _ANY_IPV4 = bytes(4)
 _ANY_IPV6 = bytes(16)
 _BROADCAST = (b"\xff" * 4, b"\x7f\xff\xff\xff")
+
+# Of every network namespace (network_namespaces(7)).
+_LOOPBACK_INTERFACE = 1
 
 
 def leave_by(index: int) -> bytes:
@@ -84,17 +88,50 @@ def was_sent_to_many(raw: bytes) -> bool:
     """Whether a datagram was sent to a group or a broadcast address, by what `answer_control` made of its destination.
 
     An IPv4 socket tells a subnet's broadcast address too: the kernel would answer from another one. That it cannot say
-    of what was queued before it was asked to; then only the address itself tells.
+    of what was queued before it was asked to; then only the address itself tells. A destination that the kernel did not
+    tell, because another process turned that off, may be one of many: it counts as such.
     """
     if not raw:
         return False
     if len(raw) == CONTROL_SIZE[AF_INET]:
         own, asked = raw[_DATA + 4 : _DATA + 8], raw[_DATA + 8 : _DATA + 12]
-        return own != asked and (own != _ANY_IPV4 or _is_many(asked))
+        return asked == _ANY_IPV4 or (own != asked and (own != _ANY_IPV4 or _is_many(asked)))
     address = raw[_DATA : _DATA + 16]
     if address[:12] == MAPPED_PREFIX:
         return _is_many(address[12:])
     return address == _ANY_IPV6
+
+
+def came_by(raw: bytes) -> int:
+    """The interface that a control message names, 0 for none."""
+    header = _HEADERS.get(len(raw))
+    if header is None or raw[:_DATA] != header:
+        return 0
+    at = 4 * _INTERFACE_WORD[len(raw)]
+    return int.from_bytes(raw[at : at + 4], sys.byteorder)
+
+
+def came_elsewhere(raw: bytes) -> bool:
+    """Whether a control message names another interface than loopback's."""
+    return came_by(raw) not in (0, _LOOPBACK_INTERFACE)
+
+
+def with_interface(raw: bytes, index: int) -> bytes:
+    """A control message of a destination with another interface in it."""
+    at = 4 * _INTERFACE_WORD[len(raw)]
+    return raw[:at] + index.to_bytes(4, sys.byteorder) + raw[at + 4 :]
+
+
+def is_of_other_family(is_mapped: bool, raw: bytes) -> bool:
+    """Whether a destination is of another version of IP than its datagram's source, which is mapped or not.
+
+    IPv4 headers give an IPv6 socket two mapped addresses. A mapped source with an IPv6 destination stood in an IPv6
+    header, where nobody has it.
+    """
+    address = raw[_DATA : _DATA + 16]
+    if len(raw) != CONTROL_SIZE[AF_INET6] or address == _ANY_IPV6:
+        return False
+    return (address[:12] == MAPPED_PREFIX) != is_mapped
 
 
 def _is_many(address: bytes) -> bool:
@@ -121,12 +158,15 @@ class ReplySources:
         self._is_ipv4 = size == CONTROL_SIZE[AF_INET]
         if self._is_ipv4:  # an address to answer from, and the one that was asked
             self._own, self._asked = (words[at :: stride // 4] for at in (5, 6))
+        #: Whether the kernel told a destination of each that was turned last, and an address to answer from.
+        self._all_told = False
 
     def turn(self, count: int) -> None:
         """Turn the first `count`, as `answer_control` does with one."""
         size, stride, memory = self._size, self._stride, self._memory
         if self._is_ipv4:
-            plain = 0 not in self._own[:count].tolist()  # else some were queued before the kernel was asked to tell
+            # Else some were queued before the kernel was asked to tell.
+            plain = self._all_told = 0 not in self._own[:count].tolist()
         else:
             plain = _PLAIN.issuperset(memory[_DATA : count * stride : stride])
         if plain:
@@ -134,6 +174,17 @@ class ReplySources:
             return
         for at in range(0, count * stride, stride):
             memory[at : at + size] = answer_control(memory[at : at + size])
+
+    def elsewhere(self, count: int) -> list[tuple[int, int]]:
+        """Which of the first `count` came by another interface than loopback's, and by which: before `turn`."""
+        if self._interfaces[:count].tolist().count(_LOOPBACK_INTERFACE) == count:
+            return []
+        found = enumerate(map(came_by, self.taken(count)))
+        return [(slot, index) for slot, index in found if index not in (0, _LOOPBACK_INTERFACE)]
+
+    def name_interface(self, slot: int, index: int) -> None:
+        """Put an interface into a message that was turned."""
+        self._interfaces[slot] = index
 
     def forget(self, slot: int) -> None:
         """The kernel told no destination of this one: an older one still lies there."""
@@ -154,17 +205,22 @@ class ReplySources:
     def sent_to_many(self, count: int) -> list[int]:
         """Of which of the first `count` `was_sent_to_many` holds."""
         if self._is_ipv4:
-            if self._own[:count] == self._asked[:count]:
+            if self._all_told and self._own[:count] == self._asked[:count]:
                 return []
         elif 0 not in self._memory[_DATA : count * self._stride : self._stride]:
             return []
         return [slot for slot, control in enumerate(self.taken(count)) if was_sent_to_many(control)]
 
 
-def told(messages: Sequence[ControlMessage], family: int) -> bytes:
-    """What an answer must carry, by the control messages of one datagram (`socket.recvmsg`); it may be nothing."""
+def told(messages: Sequence[ControlMessage], family: int, *, from_loopback: bool) -> bytes:
+    """What an answer must carry, by the control messages of one datagram (`socket.recvmsg`); it may be nothing.
+
+    `from_loopback`: the source is an address of loopback. Then another interface is kept in mind, see `Peer.is_forged`.
+    """
     wanted = DESTINATION[AF_INET6 if family == AF_INET6 else AF_INET]
     for message in messages:
         if message[:2] == wanted:
-            return answer_control(pack_control(message))
+            raw = pack_control(message)
+            answer = answer_control(raw)
+            return with_interface(answer, came_by(raw)) if from_loopback and came_elsewhere(raw) else answer
     return b""
