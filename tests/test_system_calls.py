@@ -13,7 +13,7 @@ import pytest
 
 from tests.support import ROOT, Process, ask, serving, tool, udp_socket, wait_until
 from udpservices.transport.engine import libc
-from udpservices.transport.read_loop import ALONE
+from udpservices.transport.load import ALONE
 
 pytestmark = pytest.mark.skipif(not libc.is_available("recvmmsg"), reason="this system reads one datagram a call")
 

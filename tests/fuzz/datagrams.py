@@ -18,6 +18,7 @@ from twisted.internet.task import Clock
 from tests.fuzz import Target
 from udpservices.net import sockopts
 from udpservices.net.cmsg import pack_control
+from udpservices.net.routes import Unknown
 from udpservices.policy.access import AccessList
 from udpservices.policy.guard.guard import GuardRules
 from udpservices.policy.limits import RateLimit, RateLimiter
@@ -127,7 +128,7 @@ def _writer(family: AddressFamily, reply_size: int) -> tuple[Writer, Counters]:
     with_socket = nowhere(family)
     sock = with_socket or _bound(family)
     counters, connection, clock = Counters(), Connection(), Clock()
-    plain = PlainEngine(sock, connection, bool(reply_size), frozenset())
+    plain = PlainEngine(sock, connection, bool(reply_size), frozenset(), Unknown())
     many = MmsgEngine(sock, connection, plain, _POOL, bool(reply_size), frozenset())
     faults = FaultReporter("fuzzed port", DatagramProtocol(), connection, counters, clock)
     writer = Writer(plain, many, family, reply_size, connection, counters, faults, faults.network_failed)

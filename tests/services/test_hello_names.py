@@ -13,8 +13,8 @@ from tests.services.greeting import NAME, Greeting, complaints, started
 from tests.transport.names import Names, Resolution
 from udpservices.net.resolve import LONGEST_LOOKUP
 from udpservices.runtime.client import MAX_UNANSWERED
-from udpservices.transport.log_throttle import MAX_KINDS
 from udpservices.testing import MemoryDatagramReactor
+from udpservices.transport.log_throttle import MAX_KINDS
 
 
 class Lacking(MemoryDatagramReactor):

@@ -2,12 +2,12 @@
 
 import pytest
 
-from udpservices.transport import read_loop
+from udpservices.transport import load
 
 
 @pytest.fixture(params=["little", "much"])
 def coming(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Ports that are opened meanwhile read one datagram at a time as long as little comes, or all that there are."""
     how: str = request.param
-    monkeypatch.setattr(read_loop, "MAY_BE_LIGHT", how == "little")
+    monkeypatch.setattr(load, "MAY_BE_LIGHT", how == "little")
     return how

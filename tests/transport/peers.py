@@ -83,7 +83,7 @@ def reading_of(port: DatagramPort) -> ReadLoop:
 def expect_much(port: DatagramPort) -> None:
     """Have a port read as many datagrams a call as there are, as after much has come; it does so for a few batches."""
     reading = reading_of(port)
-    reading._light, reading._small = False, 0
+    reading.load.is_light, reading.load._small = False, 0
 
 
 def heard(client: socket.socket, count: int) -> list[bytes]:

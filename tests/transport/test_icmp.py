@@ -16,7 +16,7 @@ from tests.conftest import Turning
 from tests.support import logged, need_root, udp_socket
 from tests.transport.peers import Ports, Recorder, cures, expect_much
 from udpservices import Batch, DatagramReactor
-from udpservices.transport import read_loop
+from udpservices.transport import load
 from udpservices.transport.engine import gso
 
 #: Our end and the peer's. The kernel remembers what a forged "fragmentation needed" says of the peer's address.
@@ -273,7 +273,7 @@ class TestFewDatagrams:
     def test_is_told_and_neither_is_lost(
         self, epoll: Turning, family: AddressFamily, forger: Forger, policies: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(read_loop, "MAY_BE_LIGHT", True)
+        monkeypatch.setattr(load, "MAY_BE_LIGHT", True)
         protocol = Recorder()
         with conversation(epoll, family, protocol) as (port, peer, check):
             port.policies = policies

@@ -23,8 +23,9 @@ from udpservices.services.echo import Echo
 from udpservices.transport.counters import Counters
 from udpservices.transport.engine import libc
 from udpservices.transport.engine.peers import Peer
+from udpservices.transport.load import MAY_BE_LIGHT
 from udpservices.transport.policy import Policy
-from udpservices.transport.read_loop import BUSY_TURNS, MAY_BE_LIGHT, Reading
+from udpservices.transport.read_loop import BUSY_TURNS, Reading
 
 #: What may wait at once, for a port or for a client: about so many fit into Linux's default buffers.
 ROOM = 200
@@ -223,12 +224,12 @@ def test_from_little_to_much_and_back(epoll: Turning, make: Callable[[], Any], i
             for _ in range(12):
                 clients.ask(0, never)
                 clients.hear()
-            seen.append((reading._light, reading.state))
+            seen.append((reading.load.is_light, reading.state))
             for _ in range(BUSY_TURNS + 8):
                 for _ in range(libc.SLOTS):
                     clients.ask(0, never)
                 clients.hear()
-            seen.append((reading._light, reading.state))
+            seen.append((reading.load.is_light, reading.state))
             epoll.until(lambda: reading.state is Reading.POLLED)
         clients.check()
         assert [light for light, _ in seen] == [True, False] * 3

@@ -12,7 +12,6 @@ import pytest
 from tests.network.hosts import INTERFACE, Network
 from tests.support import ROOT, missing, run
 
-
 # Trial, on a loop of uvloop's where it would make one of asyncio's.
 _ON_UVLOOP = """
 import asyncio, sys, uvloop

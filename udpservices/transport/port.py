@@ -17,7 +17,7 @@ from twisted.python import log
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from udpservices.net import sockopts
+from udpservices.net import routes, sockopts
 from udpservices.net.addresses import host_and_port, is_wildcard, parse_host, parse_target
 from udpservices.net.sockets import adopted_socket, peer_of, settle_options
 from udpservices.transport.batch import Batch
@@ -65,7 +65,8 @@ class _Parts:
         wildcard = connected is None and is_wildcard(sock.getsockname()[0])
         with_destination = wildcard and sockopts.report_destination(sock)
         self.connection = Connection(None if connected is None else peer_at(connected))
-        self.plain = PlainEngine(sock, self.connection, with_destination, wanted)
+        self.routes = routes.watch(reactor, sock) if with_destination else routes.Unknown()
+        self.plain = PlainEngine(sock, self.connection, with_destination, wanted, self.routes)
         pool = _pools.setdefault(reactor, SlotPool())
         self.many = MmsgEngine(sock, self.connection, self.plain, pool, with_destination, wanted)
         self.faults = FaultReporter(repr(port), protocol, self.connection, counters, reactor)
@@ -341,6 +342,7 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
         self._state = State.CLOSED
         parts.queue.close()
         parts.faults.close()
+        parts.routes.release()
         self.socket.close()
         del self.socket
         if self._at_shutdown is not None:

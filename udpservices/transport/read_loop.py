@@ -1,7 +1,6 @@
 """When a port reads: one datagram a call while little comes, many a call when much does, and never for too long."""
 
 import enum
-import os
 from collections.abc import Callable
 from time import monotonic
 
@@ -9,11 +8,12 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from udpservices.net.sockets import CLOSED
 from udpservices.transport.counters import Counters
-from udpservices.transport.delivery import FEW, Delivery
+from udpservices.transport.delivery import Delivery
 from udpservices.transport.engine.libc import REFUSED_CALL, SLOTS
 from udpservices.transport.engine.mmsg import MmsgEngine
 from udpservices.transport.engine.plain import PlainEngine
 from udpservices.transport.fault_reporter import FaultReporter
+from udpservices.transport.load import Load
 from udpservices.transport.network_errors import NetworkErrors
 from udpservices.transport.writer import Writer
 
@@ -21,24 +21,6 @@ from udpservices.transport.writer import Writer
 BUSY_TURNS = 3
 BUSY = SLOTS // 2
 QUIET = SLOTS // 4
-
-#: Whether ports may read one by one at all where they can read many a call.
-MAY_BE_LIGHT = not os.environ.get("UDPSERVICES_BATCHED")
-
-#: Datagrams that are read one by one in a turn: at first, and where a look found that only a few wait at a time.
-SINGLES = 16
-MORE_SINGLES = SLOTS
-
-#: Turns that read more than a few one by one may have left many. A look how many comes after so many datagrams of such
-#: turns: at first, and at most after looks that found a few.
-LOOK_SOON = SINGLES
-LOOK_SELDOM = 4096
-
-#: Batches of a few in a row after which a port reads one by one.
-SMALL_BATCHES = 4
-
-#: Turns that read one datagram alone, without a look whether there is another, after a look that found none.
-ALONE = 8
 
 #: Turns in a row that brought nothing or failed, though the poller called, after which a port pauses; for so long.
 FRUITLESS = 64
@@ -99,13 +81,7 @@ class ReadLoop:
         self.may_coalesce = may_coalesce
         self.state = Reading.STOPPED
         self._call: IDelayedCall | None = None
-        # Whether datagrams are read one by one, and what is known of how many come.
-        self._light = MAY_BE_LIGHT
-        self._singles = SINGLES
-        self._alone = 0
-        self._unseen = 0
-        self._look_after = LOOK_SOON
-        self._small = 0
+        self.load = Load()
         self._busy_turns = 0
         self._fruitless = 0
 
@@ -173,7 +149,7 @@ class ReadLoop:
         if self.state is Reading.STOPPED:
             return
         try:
-            if self._light and self.state is Reading.POLLED and not self._delivery.backlog:
+            if self.load.is_light and self.state is Reading.POLLED and not self._delivery.backlog:
                 self._read_one_by_one()
             else:
                 self._read_together()
@@ -197,38 +173,26 @@ class ReadLoop:
 
     def _read_one_by_one(self) -> None:
         """A client that waits for an answer has it while the next datagram is read."""
-        plain, writer, alone = self._plain, self._writer, self._alone
+        writer = self._writer
         outer = writer.current
         writer.flush()
         read = 0
         try:
-            read = self._delivery.deliver_arrivals(plain.arrivals(1 if alone else self._singles))
+            read = self._delivery.deliver_arrivals(self._plain.arrivals(self.load.singles))
         except OSError as error:
             self._failed(error)
             return
         finally:
             writer.go_back_to(outer)
-        if not read:
-            self._nothing_came()
-        elif alone:
-            self._alone = alone - 1
-        else:
-            self._learn(read)
+        self.load.brought(read)
+        self._settle(read)
 
-    def _nothing_came(self) -> None:
-        self._alone = 0
-        if not self._errors.look():
+    def _settle(self, read: int) -> None:
+        """A turn of the poller's brought so many; where none, an error may have been what it called for."""
+        if read:
+            self._fruitless = 0
+        elif not self._errors.look():
             self._missed()
-
-    def _learn(self, read: int) -> None:
-        """How to read in the next turns, by how many came in this one."""
-        self._fruitless = 0
-        if read == 1:
-            self._alone = ALONE
-        elif read > FEW:
-            self._unseen += read
-            if self._unseen >= self._look_after:
-                self._light, self._small = False, SMALL_BATCHES - 1
 
     def _read_together(self) -> None:
         """Read many at a time, deliver them, and go on as long as more may be there and the turn has time."""
@@ -252,28 +216,16 @@ class ReadLoop:
                 break
             count = len(received)
             if not read:
-                self._consider(count, received.pieces)
+                self.load.began_with(count, received.pieces)
             read += count
             self._counters.received += count
             delivery.deliver(received, limit)
             if not delivery.splits_flows:
                 self._many.flow = 1
             limit = self._more(read, monotonic() - began) if engine.filled else 0
-        if read:
-            self._fruitless = 0
-        elif self.state is Reading.POLLED and not self._errors.look():
-            self._missed()
+        if read or self.state is Reading.POLLED:
+            self._settle(read)
         self._poll_or_spin(read)
-
-    def _consider(self, count: int, pieces: int) -> None:
-        """How to read in the next turns, by the first batch of this one."""
-        if count > FEW or count > pieces:
-            self._small, self._look_after, self._singles = 0, LOOK_SOON, SINGLES
-            return
-        self._small += 1
-        if self._small >= SMALL_BATCHES:
-            self._light, self._small, self._unseen = MAY_BE_LIGHT, 0, 0
-            self._look_after, self._singles = min(4 * self._look_after, LOOK_SELDOM), MORE_SINGLES
 
     def _more(self, read: int, spent: float) -> int:
         """How many datagrams the turn is still good for, after so many that took so many seconds: a batch, or none."""

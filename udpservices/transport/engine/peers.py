@@ -55,6 +55,10 @@ class Peer(tuple[str, int]):
     is_forged: bool = False
     #: Whether what it sent went to a group or a broadcast address, where the socket is told; and if once it is not.
     sent_to_many: bool = False
+    #: In how many turns it was the last to be served, and the version of the routes by which the kernel answers it from
+    #: where it asked by itself (`net.routes`).
+    turns: int = 0
+    routed: object = None
     #: What the kernel told of the datagram that this peer sent; nothing, unless the protocol asks for it.
     ancillary: Ancillary = Ancillary()
 

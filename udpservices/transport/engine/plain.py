@@ -9,6 +9,7 @@ from contextlib import suppress
 from udpservices.net import sockopts
 from udpservices.net.addresses import SocketAddress
 from udpservices.net.cmsg import ControlMessage
+from udpservices.net.routes import Routes, Unknown
 from udpservices.transport.engine import ancillary, reply_source
 from udpservices.transport.engine.base import NOTHING, Connection, Outcome
 from udpservices.transport.engine.gso import SEGMENT_SPACE, SOL_UDP, UDP_GRO, UNSEGMENTABLE
@@ -32,6 +33,9 @@ LONGEST = {socket.AF_INET: 65507, socket.AF_INET6: 65527}
 #: A datagram and who sent it; or instead a flow that came in one piece.
 Arrival = tuple[bytes, Peer, Copies | None]
 
+#: Turns that a peer's datagrams are the last of before it is looked up how the kernel answers it.
+TURNS_TO_KNOW = 16
+
 # Errors that tell of the datagram being sent, not of an earlier one.
 _OWN_ERRORS = WOULD_BLOCK | {errno.ENOBUFS, errno.ENOMEM}
 
@@ -40,12 +44,19 @@ class PlainEngine:
     """Receives and sends one datagram a system call, by Python's `socket`."""
 
     def __init__(
-        self, sock: socket.socket, connection: Connection, with_destination: bool, wanted: frozenset[str]
+        self,
+        sock: socket.socket,
+        connection: Connection,
+        with_destination: bool,
+        wanted: frozenset[str],
+        routes: Routes | Unknown,
     ) -> None:
         """`with_destination`: an answer is to leave from the address that was asked.
 
-        `wanted` are the fields of `Ancillary` that each datagram's peer is to have.
+        `wanted` are the fields of `Ancillary` that each datagram's peer is to have. `routes` tell from which address
+        the kernel answers by itself: it costs half a microsecond to say it.
         """
+        self._routes = routes
         self._socket = sock
         self._recvfrom, self._recvmsg, self._sendto, self._sendmsg = (
             sock.recvfrom,
@@ -121,18 +132,30 @@ class PlainEngine:
 
     def _arrivals_with_destination(self, limit: int) -> Iterator[Arrival]:
         recvmsg, peers, room = self._socket.recvmsg, self._by_answer, self._room
+        sender = NOBODY
         for _ in range(limit):
             try:
                 payload, control, _, address = recvmsg(SLOT_BYTES, room)
             except BlockingIOError:
-                return
+                break
             try:
                 sender = peers[address, control[0][2]]
             except (KeyError, IndexError):
                 sender = self._remember(address, control)
             yield payload, sender, None
             if self.paused:
-                return
+                break
+        if sender is not NOBODY and sender.routed is not self._routes.version:
+            self._get_to_know(sender)
+
+    def _get_to_know(self, peer: Peer) -> None:
+        """Whether the kernel answers a peer from where it asked by itself; asked of those who come again and again."""
+        peer.turns += 1
+        if peer.turns % TURNS_TO_KNOW:
+            return
+        asked = reply_source.reply_address(peer.raw_control)
+        if asked and self._routes.would_leave_from(asked, peer.socket_address):
+            peer.routed = self._routes.version
 
     def _remember(self, address: SocketAddress, control: Sequence[ControlMessage]) -> Peer:
         found = self._asking(address, control)
@@ -186,7 +209,7 @@ class PlainEngine:
     def attempt(self, datagram: bytes, peer: Peer) -> OSError | None:
         """Send one datagram; what the kernel says where it does not take it."""
         try:
-            if peer.control:
+            if peer.control and peer.routed is not self._routes.version:
                 self._sendmsg((datagram,), peer.control, 0, peer.socket_address)
             elif self._connection.peer is None:
                 self._sendto(datagram, peer.socket_address)

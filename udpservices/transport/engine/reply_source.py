@@ -72,6 +72,18 @@ def answer_message(raw: bytes) -> tuple[ControlMessage, ...]:
     return tuple(islice(split_control(raw), 1))
 
 
+def reply_address(raw: bytes) -> str:
+    """The address that an answer leaves from by what `answer_control` made; nothing where the kernel chooses it, or for
+    a link-local one, which means something on its link alone.
+    """
+    if len(raw) == CONTROL_SIZE[AF_INET]:
+        own = raw[_DATA + 4 : _DATA + 8]
+        return socket.inet_ntop(AF_INET, own) if any(own) else ""
+    if len(raw) == CONTROL_SIZE[AF_INET6] and any(raw[_DATA : _DATA + 16]) and raw[_DATA] != 0xFE:
+        return socket.inet_ntop(AF_INET6, raw[_DATA : _DATA + 16])
+    return ""
+
+
 def was_sent_to_many(raw: bytes) -> bool:
     """Whether a datagram was sent to a group or a broadcast address, by what `answer_control` made of its destination.
 
