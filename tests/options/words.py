@@ -25,6 +25,7 @@ SHARED = {
     "allow-own-ports": 0,
     "allow-equal-ports": 0,
     "allow-broadcast": 0,
+    "no-loop-breaker": 0,
     "rate": None,
     "burst": None,
     "rate-prefix": (24, 56),

@@ -10,7 +10,15 @@ SOCKETS: dict[str, Any] = {"interface": [], "listen": [], "receive-buffer": None
 IMPAIRMENT: dict[str, Any] = {"drop": 0.0, "duplicate": 0.0, "reorder": 0.0, "delay": 0.0, "seed": None}
 ACCESS: dict[str, Any] = {"allow": [], "deny": [], "allow-file": [], "deny-file": []}
 LOOP_GUARD: dict[str, Any] = dict.fromkeys(
-    ["no-loop-guard", "allow-source-ports", "allow-own-ports", "allow-equal-ports", "allow-broadcast"], 0
+    [
+        "no-loop-guard",
+        "allow-source-ports",
+        "allow-own-ports",
+        "allow-equal-ports",
+        "allow-broadcast",
+        "no-loop-breaker",
+    ],
+    0,
 )
 RATE: dict[str, Any] = {"rate": None, "burst": None, "rate-prefix": (24, 56), "rate-dry-run": 0}
 TCP: dict[str, Any] = {"tcp": None, "tcp-idle": 60.0, "tcp-connections": 500}

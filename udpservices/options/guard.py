@@ -7,6 +7,7 @@ from udpservices.options.base import Row, ServiceOptions, repeated
 from udpservices.policy.access import AccessList, Network, parse_network, read_networks
 
 if TYPE_CHECKING:  # policies are imported when a service is made: a protocol's class with its options needs none
+    from udpservices.policy.circulation import LoopBreaking
     from udpservices.policy.guard.guard import GuardRules
     from udpservices.policy.guard.loop_rules import LoopRules
 
@@ -56,16 +57,24 @@ class AccessOptions(ServiceOptions):
 
         return HARMLESS
 
+    @property
+    def loop_breaking(self) -> "LoopBreaking":
+        """Members have none."""
+        from udpservices.policy.circulation import LoopBreaking
+
+        return LoopBreaking(wanted=False)
+
 
 class LoopGuardOptions(AccessOptions):
     """Access lists and the loop guard."""
 
     optFlags: ClassVar[list[Row]] = [
-        ["no-loop-guard", None, "Refuse nothing for fear of loops; --allow-broadcast, --allow-*-ports: one part less."],
+        ["no-loop-guard", None, "Refuse nothing for fear of loops; --allow-*, --no-loop-breaker: one part less."],
         ["allow-source-ports", None, "Answer source ports of other reflectors: 0, 7, 13, 17, 19 and 37."],
         ["allow-own-ports", None, "Answer what comes from this host and from a port of this process."],
         ["allow-equal-ports", None, "Answer what comes from the same port number as it went to."],
         ["allow-broadcast", None, "Answer what was sent to a broadcast address or a group."],
+        ["no-loop-breaker", None, "Drop none of what seems to go round: 1 in 1000 of who sends the same, fast."],
     ]
 
     @property
@@ -81,3 +90,10 @@ class LoopGuardOptions(AccessOptions):
             equal_ports=not self["allow-equal-ports"],
             to_many=not self["allow-broadcast"],
         )
+
+    @property
+    def loop_breaking(self) -> "LoopBreaking":
+        """Whether loops are broken that the loop guard cannot tell from clients."""
+        from udpservices.policy.circulation import LoopBreaking
+
+        return LoopBreaking(wanted=not (self["no-loop-guard"] or self["no-loop-breaker"]))

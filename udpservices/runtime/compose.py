@@ -108,7 +108,7 @@ def _remarks(options: Any) -> list[str]:
 
 def _policies(options: Any) -> list[MakePolicy]:
     """What the options put between each port and its protocol, in the order in which datagrams meet it."""
-    chosen: list[MakePolicy] = [options.guard.policy, options.rate_limit.policy]
+    chosen: list[MakePolicy] = [options.guard.policy, options.rate_limit.policy, options.loop_breaking.policy]
     if options["log-datagrams"]:
         chosen.append(log_datagrams)
     if impairment := options.impairment:
