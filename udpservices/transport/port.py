@@ -5,7 +5,6 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from twisted.internet import udp
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -17,31 +16,20 @@ from twisted.python import log
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from udpservices.net import routes, sockopts
-from udpservices.net.addresses import host_and_port, is_wildcard, parse_host, parse_target
-from udpservices.net.sockets import adopted_socket, peer_of, settle_options
+from udpservices.net import sockopts
+from udpservices.net.addresses import host_and_port, parse_host, parse_target
+from udpservices.net.sockets import adopted_socket, settle_options
 from udpservices.transport.batch import Batch
 from udpservices.transport.counters import Counters
-from udpservices.transport.delivery import MAX_DATAGRAM, Delivery
+from udpservices.transport.delivery import MAX_DATAGRAM
 from udpservices.transport.engine import ancillary
-from udpservices.transport.engine.base import Connection
-from udpservices.transport.engine.mmsg import MmsgEngine
 from udpservices.transport.engine.peers import Peer, peer_at
-from udpservices.transport.engine.plain import PlainEngine
-from udpservices.transport.engine.pool import SlotPool
-from udpservices.transport.engine.reply_source import CONTROL_SIZE
-from udpservices.transport.fault_reporter import FaultReporter
 from udpservices.transport.multicast import MulticastMethods
-from udpservices.transport.network_errors import NetworkErrors
 from udpservices.transport.open_ports import open_ports
+from udpservices.transport.parts import Parts
 from udpservices.transport.policy import Policy, as_policy
-from udpservices.transport.poller import Poller
 from udpservices.transport.read_loop import ReadLoop
-from udpservices.transport.write_queue import WriteQueue
 from udpservices.transport.writer import Writer
-
-# The idle slots of each reactor.
-_pools: "WeakKeyDictionary[Any, SlotPool]" = WeakKeyDictionary()
 
 
 class State(enum.Enum):
@@ -53,45 +41,6 @@ class State(enum.Enum):
     STOPPING = enum.auto()
     #: Its protocol is told that it stops, and may still send.
     CLOSING = enum.auto()
-
-
-class _Parts:
-    """What an open port consists of. Each part knows those that were made before it, and none the port."""
-
-    def __init__(self, port: "DatagramPort", sock: socket.socket, wanted: frozenset[str]) -> None:
-        protocol, reactor, counters = port.protocol, port.reactor, port.counters
-        self.poller = Poller(reactor, port, sock)
-        connected = peer_of(sock)
-        wildcard = connected is None and is_wildcard(sock.getsockname()[0])
-        with_destination = wildcard and sockopts.report_destination(sock)
-        self.connection = Connection(None if connected is None else peer_at(connected))
-        self.routes = routes.watch(reactor, sock) if with_destination else routes.Unknown()
-        self.plain = PlainEngine(sock, self.connection, with_destination, wanted, self.routes)
-        pool = _pools.setdefault(reactor, SlotPool())
-        self.many = MmsgEngine(sock, self.connection, self.plain, pool, with_destination, wanted)
-        self.faults = FaultReporter(repr(port), protocol, self.connection, counters, reactor)
-        self.errors = NetworkErrors(sock, protocol, self.plain, self.connection, self.faults)
-        self.errors.ask()
-        reply_size = CONTROL_SIZE[sock.family] if with_destination else 0
-        self.writer = Writer(
-            self.plain, self.many, sock.family, reply_size, self.connection, counters, self.faults, self.errors.heard
-        )
-        self.delivery = Delivery(protocol, self.writer, self.connection, counters, self.faults, port.maxPacketSize)
-        self.queue = WriteQueue(self.writer, self.connection, reactor, port._watch_writing)
-        self.reading = ReadLoop(
-            self.plain,
-            self.many,
-            self.delivery,
-            self.writer,
-            self.errors,
-            self.faults,
-            counters,
-            reactor,
-            watch=self.poller.watch_reading,
-            writing=lambda: bool(self.queue),
-            lost=port._lost,
-            may_coalesce=not port.is_shared,
-        )
 
 
 @implementer(IHalfCloseableDescriptor)
@@ -129,7 +78,7 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
         super().__init__(port or 0, proto, interface, maxPacketSize, reactor, listenMultiple)
         self.counters = Counters()
         self._state = State.CLOSED
-        self._parts: _Parts | None = None
+        self._parts: Parts | None = None
         # Of the parts what is wanted for each datagram.
         self._writer: Writer | None = None
         #: When and how it reads; None while it is closed.
@@ -235,7 +184,17 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
             ancillary.request(sock, self._ancillary)
             self.socket = sock
             self._realPortNumber = self._number = sock.getsockname()[1]
-            self._parts = parts = _Parts(self, sock, self._ancillary)
+            self._parts = parts = Parts(
+                self,
+                sock,
+                self.reactor,
+                self.counters,
+                repr(self),
+                self._ancillary,
+                max_datagram=self.maxPacketSize,
+                is_shared=self.is_shared,
+                lost=self._lost,
+            )
         except BaseException:
             self._realPortNumber = None
             sock.close()
@@ -302,7 +261,7 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
         self._state = State.CLOSING
         self._say(f"(UDP Port {self._realPortNumber} Closed)")
         parts.reading.stop()
-        self._watch_writing(False)
+        parts.watch_writing(False)
         for policy in self._policies:
             try:
                 policy.close()
@@ -315,7 +274,7 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
         self._close()
         self._tell_who_stopped()
 
-    def _is_open(self, parts: _Parts) -> bool:
+    def _is_open(self, parts: Parts) -> bool:
         """Whether an ICMP error, and no end, is what the poller tells: it does to who writes and does not read."""
         try:
             number = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -331,18 +290,13 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
         parts = self._parts
         if parts is None:
             return
-        parts.reading.stop()
-        parts.poller.close()
+        parts.release()
         self._parts = self._writer = self.reading = None
-        parts.delivery.turn_away()
-        parts.writer.close()
         if parts.connection.peer is None:
             open_ports.remove(self._number)
         self._realPortNumber = None
         self._state = State.CLOSED
-        parts.queue.close()
-        parts.faults.close()
-        parts.routes.release()
+        parts.close()
         self.socket.close()
         del self.socket
         if self._at_shutdown is not None:
@@ -381,23 +335,19 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
             self.reading.turn()
 
     def startWriting(self) -> None:
-        """Call `doWrite` when there is room; the poller must watch for errors too then, which it tells readers."""
-        self._watch_writing(True)
+        """Call `doWrite` when there is room."""
+        if self._parts is not None:
+            self._parts.watch_writing(True)
 
     def stopWriting(self) -> None:
         """Call `doWrite` no more."""
-        self._watch_writing(False)
+        if self._parts is not None:
+            self._parts.watch_writing(False)
 
     def doWrite(self) -> None:
         """There is room again."""
         if self._parts is not None:
             self._parts.queue.go_on()
-
-    def _watch_writing(self, watched: bool) -> None:
-        if self._parts is not None:
-            if watched:
-                self._parts.reading.poll()
-            self._parts.poller.watch_writing(watched)
 
     def readConnectionLost(self, reason: Failure) -> None:
         """Go on: epoll and poll take an ICMP error (a bare EPOLLERR) for the end of a connection."""
