@@ -1,16 +1,18 @@
 """Who is served, against a model that looks at every network."""
 
+import tracemalloc
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from pathlib import Path
+from itertools import islice
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udpservices.policy.access import BITS, AccessList, Network, parse_network, read_networks
+from udpservices.policy.access import AccessList
 from udpservices.policy.guard.reasons import DENIED, NOT_ALLOWED, Reason
+from udpservices.policy.networks import BITS, Network, Networks, parse_network
 
 Address = IPv4Address | IPv6Address
 
@@ -105,65 +107,30 @@ def test_thousands_of_networks() -> None:
             assert verdict(made, address) == model(address, allow, deny)
 
 
-def refusal(text: str) -> str:
-    with pytest.raises(ValueError) as error:  # noqa: PT011
-        parse_network(text)
-    return str(error.value)
+def test_many_of_one_verdict_are_one_range() -> None:
+    """Neighbours, and those that lie in each other."""
+    ranges = access(deny="192.0.2.0/25 192.0.2.128/25 192.0.2.7 198.51.100.0/24").sources[4]
+    assert len(ranges) == 5
+    assert list(map(str, map(ip_address, ranges.starts))) == [
+        *("0.0.0.0", "192.0.2.0", "192.0.3.0", "198.51.100.0", "198.51.101.0")
+    ]
 
 
-class TestParsing:
-    @pytest.mark.parametrize("text", ["192.0.2.0/24", "192.0.2.7/32", "0.0.0.0/0", "2001:db8::/32", "::1/128", "::/0"])
-    def test_a_network(self, text: str) -> None:
-        assert str(parse_network(text)) == text
-
-    @pytest.mark.parametrize(("text", "whole"), [("192.0.2.7", "192.0.2.7/32"), ("2001:DB8::1", "2001:db8::1/128")])
-    def test_an_address(self, text: str, whole: str) -> None:
-        assert str(parse_network(text)) == whole
-
-    @pytest.mark.parametrize(
-        ("text", "why"),
-        [
-            ("192.0.2.7/24", "has bits below its prefix: write 192.0.2.0/24"),
-            ("2001:db8::1/32", "has bits below its prefix: write 2001:db8::/32"),
-            ("::ffff:192.0.2.0/120", "write an IPv4 network as such, 192.0.2.0/24"),
-            ("::ffff:192.0.2.1", "write an IPv4 network as such, 192.0.2.1/32"),
-        ],
-    )
-    def test_what_would_be_one_written_otherwise(self, text: str, why: str) -> None:
-        assert refusal(text) == why
-
-    @pytest.mark.parametrize(
-        "text",
-        [
-            *("", "example.org", "192.0.2.0/33", "192.0.2/24", "192.0.2.0/255.255.255.0", "::/129", "/8", "1", "::1/"),
-            *("fe80::%eth0/64", "fe80::1%eth0", "192.0.2.0/24 ", "192.0.2.0/-1", "192.0.2.0/\u0662\u0664"),
-        ],
-    )
-    def test_what_is_none(self, text: str) -> None:
-        assert refusal(text) == "must be a network such as 192.0.2.0/24 or 2001:db8::/32, or an address"
-
-
-class TestFiles:
-    def test_a_network_a_line(self, tmp_path: Path) -> None:
-        path = tmp_path / "networks"
-        path.write_text("# ours\n192.0.2.0/24\n\n  2001:db8::/32  # and theirs\n")
-        assert [str(one) for one in read_networks(str(path))] == ["192.0.2.0/24", "2001:db8::/32"]
-
-    def test_as_editors_of_windows_write_it(self, tmp_path: Path) -> None:
-        """With a byte order mark, and lines that end otherwise."""
-        path = tmp_path / "networks"
-        path.write_bytes(b"\xef\xbb\xbf192.0.2.0/24\r\n2001:db8::/32\r\n")
-        assert [str(one) for one in read_networks(str(path))] == ["192.0.2.0/24", "2001:db8::/32"]
-
-    def test_what_is_wrong_is_named(self, tmp_path: Path) -> None:
-        path = tmp_path / "networks"
-        path.write_text("192.0.2.0/24\n192.0.2.1/24\n")
-        with pytest.raises(
-            ValueError, match=r"^line 2: 192\.0\.2\.1/24: has bits below its prefix: write 192\.0\.2\.0/24$"
-        ):
-            read_networks(str(path))
-        with pytest.raises(ValueError, match=r"^No such file or directory$"):
-            read_networks(str(tmp_path / "missing"))
-        path.write_bytes(b"\xff")
-        with pytest.raises(ValueError, match=r"^is no text in UTF-8$"):
-            read_networks(str(path))
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_hundred_thousand(version: int) -> None:
+    """In little room: some 30 bytes of an IPv6 network; whoever looks sees what the list says."""
+    random = Random(1)
+    networks = Networks()
+    bits = BITS[version]
+    for _ in range(100_000):
+        networks.add(version, random.getrandbits(bits - 8) << 8, bits - 8)
+    tracemalloc.start()
+    made = AccessList(deny=networks)
+    room, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert room < 100_000 * 50
+    for network in islice(networks, 0, None, 1000):
+        for address in (network.network_address, network.broadcast_address):
+            assert made.refuses(address.packed) == DENIED
+    refused = sum(made.refuses(random.randbytes(bits // 8)) is not None for _ in range(1000))
+    assert refused < 30

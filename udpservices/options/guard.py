@@ -1,10 +1,11 @@
 """Options of the guard: who is served, and what is refused so that no loop begins."""
 
-from itertools import chain
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 from udpservices.options.base import Row, ServiceOptions, repeated
-from udpservices.policy.access import AccessList, Network, parse_network, read_networks
+from udpservices.policy.access import AccessList
+from udpservices.policy.networks import Networks, parse_network, read_networks
 
 if TYPE_CHECKING:  # policies are imported when a service is made: a protocol's class with its options needs none
     from udpservices.policy.circulation import LoopBreaking
@@ -12,7 +13,7 @@ if TYPE_CHECKING:  # policies are imported when a service is made: a protocol's 
     from udpservices.policy.guard.loop_rules import LoopRules
 
 
-def _allowed(name: str) -> list[Network]:
+def _allowed(name: str) -> Networks:
     networks = read_networks(name)
     if not networks:  # nothing allowed is everybody served
         raise ValueError("has no network in it, so everybody would be served")
@@ -44,10 +45,13 @@ class AccessOptions(ServiceOptions):
 
         return GuardRules(self.loops, self.access)
 
-    @property
+    @cached_property
     def access(self) -> AccessList:
-        """Who is served."""
-        allow, deny = (chain(self[name], *self[f"{name}-file"]) for name in ("allow", "deny"))
+        """Who is served. Made once: there may be a million networks."""
+        allow, deny = Networks(), Networks()
+        for name, networks in (("allow", allow), ("deny", deny)):
+            for some in (self[name], *self[f"{name}-file"]):
+                networks.update(some)
         return AccessList(allow, deny)
 
     @property

@@ -1,53 +1,12 @@
 """Access lists: who is served, by network (``--allow``, ``--deny``)."""
 
-import re
 from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Network, ip_network
-from pathlib import Path
 
-from udpservices.policy.guard.intervals import Ranges
+from udpservices.policy.guard.intervals import Ranges, RangesBuilder
 from udpservices.policy.guard.reasons import DENIED, NOT_ALLOWED, Reason
+from udpservices.policy.networks import BITS, Network, Networks, parse_network, read_networks
 
-Network = IPv4Network | IPv6Network
-
-#: The bits of an address, by the version of IP.
-BITS = {4: 32, 6: 128}
-
-_WORDS = "must be a network such as 192.0.2.0/24 or 2001:db8::/32, or an address"
-
-
-def parse_network(text: str) -> Network:
-    """A network in CIDR notation (RFC 4632 section 3.1, RFC 4291 section 2.3), or one address. Raises ValueError."""
-    if re.fullmatch("[0-9a-fA-F.:]+(/[0-9]{1,3})?", text, re.ASCII) is None:
-        raise ValueError(_WORDS)
-    try:
-        network = ip_network(text, strict=False)
-    except ValueError:
-        raise ValueError(_WORDS) from None
-    mapped = isinstance(network, IPv6Network) and network.network_address.ipv4_mapped
-    if mapped and network.prefixlen >= 96:
-        raise ValueError(f"write an IPv4 network as such, {mapped}/{network.prefixlen - 96}")
-    if "/" in text and ip_network(text.partition("/")[0]).network_address != network.network_address:
-        raise ValueError(f"has bits below its prefix: write {network}")
-    return network
-
-
-def read_networks(name: str) -> list[Network]:
-    """The networks of a file, one a line; what follows a ``#`` is a comment. Raises ValueError."""
-    try:
-        lines = Path(name).read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise ValueError(error.strerror) from error
-    except ValueError:
-        raise ValueError("is no text in UTF-8") from None
-    networks = []
-    for number, line in enumerate(lines, 1):
-        if text := line.partition("#")[0].strip():
-            try:
-                networks.append(parse_network(text))
-            except ValueError as error:
-                raise ValueError(f"line {number}: {text}: {error}") from None
-    return networks
+__all__ = ["BITS", "AccessList", "Network", "Networks", "parse_network", "read_networks"]
 
 
 class AccessList:
@@ -59,42 +18,80 @@ class AccessList:
     """
 
     def __init__(self, allow: Iterable[Network] = (), deny: Iterable[Network] = ()) -> None:
-        allow, deny = frozenset(allow), frozenset(deny)
+        allowed = allow if isinstance(allow, Networks) else Networks(allow)
+        denied = deny if isinstance(deny, Networks) else Networks(deny)
+        spans = {version: _spans(allowed, denied, version) for version in BITS}
+        some_allowed = len(allowed) > 0
         #: Why who is in none of the networks is refused, None where he is served.
-        self.rest = None if all(_are_exceptions(allow, deny, version) for version in BITS) else NOT_ALLOWED
-        reasons: dict[Network, Reason | None] = {**dict.fromkeys(allow), **dict.fromkeys(deny, DENIED)}
+        self.rest = NOT_ALLOWED if some_allowed and not all(_are_exceptions(spans[one], one) for one in BITS) else None
         #: For each version of IP: why an address is refused, None where it is not.
-        self.sources: dict[int, Ranges[Reason | None]] = {
-            version: Ranges.of(
-                ((*_ends(network), reason) for network, reason in reasons.items() if network.version == version),
-                self.rest,
-                bits,
-            )
-            for version, bits in BITS.items()
-        }
+        self.sources: dict[int, Ranges[Reason | None]] = {}
+        for version in BITS:
+            self.sources[version] = _ranges(spans.pop(version), self.rest, version)
 
     def refuses(self, address: bytes) -> Reason | None:
         """Why an address, as the network has it, is refused, None where it is not."""
         return self.sources[4 if len(address) == 4 else 6].find(int.from_bytes(address, "big"))
 
     def __bool__(self) -> bool:
-        return any(ranges.values != [None] for ranges in self.sources.values())
+        return any(len(ranges) > 1 or ranges.find(0) for ranges in self.sources.values())
 
 
-def _ends(network: Network) -> tuple[int, int]:
-    return int(network.network_address), int(network.broadcast_address)
+def _spans(allow: Networks, deny: Networks, version: int) -> list[int]:
+    """Each network as a number: its first address, its length in eight bits, and whether it is refused.
+
+    They are in the order of their first addresses, what is in another one after that, and of two equal ones the
+    allowed one first.
+    """
+    spans = [key << 1 for key in allow.keys(version)]
+    spans += [key << 1 | 1 for key in deny.keys(version)]
+    spans.sort()
+    return spans
 
 
-def _are_exceptions(allow: Iterable[Network], deny: Iterable[Network], version: int) -> bool:
+def _are_exceptions(spans: list[int], version: int) -> bool:
     """Whether each allowed network lies in a refused one that is larger."""
-    spans = [(*_ends(network), False) for network in allow if network.version == version]
-    spans += [(*_ends(network), True) for network in deny if network.version == version]
+    ends = _ends(version)
     refused_up_to = -1
-    for _, last, is_refused in sorted(
-        spans, key=lambda span: (span[0], -span[1], span[2])
-    ):  # of equal ones it is first
-        if is_refused:
-            refused_up_to = max(refused_up_to, last)
+    for span in spans:
+        last = span >> 9 | ends[span >> 1 & 0xFF]
+        if not span & 1:
+            if last > refused_up_to:
+                return False
         elif last > refused_up_to:
-            return False
+            refused_up_to = last
     return True
+
+
+def _ranges(spans: list[int], rest: Reason | None, version: int) -> Ranges[Reason | None]:
+    """Why an address is refused, by the innermost network that holds it."""
+    ends = _ends(version)
+    built: RangesBuilder[Reason | None] = RangesBuilder(BITS[version])
+    outside, allowed, denied = built.index(rest), built.index(None), built.index(DENIED)
+    add = built.add
+    add(0, outside)
+    around: list[tuple[int, int]] = []  # the networks that a place is in: their last addresses, and what they say
+    until, said = -1, outside  # the innermost one's
+    for span in spans:
+        first = span >> 9
+        while around and until < first:
+            after = until + 1
+            around.pop()
+            until, said = around[-1] if around else (-1, outside)
+            add(after, said)
+        says = denied if span & 1 else allowed
+        if says == said and around:  # as the one that it is in
+            continue
+        until, said = first | ends[span >> 1 & 0xFF], says
+        around.append((until, said))
+        add(first, said)
+    while around:
+        until, _ = around.pop()
+        add(until + 1, around[-1][1] if around else outside)
+    return built.ranges()
+
+
+def _ends(version: int) -> list[int]:
+    """The bits that the last address of a network has and its first one has not, by the length of its prefix."""
+    bits = BITS[version]
+    return [(1 << bits) - 1 >> length for length in range(bits + 1)]
