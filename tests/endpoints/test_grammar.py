@@ -25,11 +25,13 @@ def bracketed(interface: str) -> str:
 def with_keys(draw: st.DrawFn) -> str:
     """``udp:…`` as it is written when the short spellings do not do."""
     words = [f"interface={escape(draw(INTERFACES))}"] if draw(st.booleans()) else []
-    size_and_device = draw(st.sampled_from(["rcvbuf", "device", "both"]))
-    if size_and_device != "device":
+    freely = bool(words) and draw(st.booleans())
+    size_and_device = draw(st.sampled_from(["rcvbuf", "device", "both", *(["neither"] if freely else [])]))
+    if size_and_device in ("rcvbuf", "both"):
         words.append(f"rcvbuf={draw(st.integers(1, 1 << 31))}")
-    if size_and_device != "rcvbuf":
+    if size_and_device in ("device", "both"):
         words.append(f"device={escape(draw(names(15)))}")
+    words += ["freebind"] * freely
     return ":".join(["udp", str(draw(PORTS)), *words])
 
 
@@ -88,6 +90,10 @@ class TestEndpoints:
             (r"udp:9999:interface=\:\:1", UDPEndpoint(9999, ("::1",))),
             (r"udp:9999:interface=fe80\:\:1%eth0", UDPEndpoint(9999, ("fe80::1%eth0",))),
             ("udp:9999:rcvbuf=4M", UDPEndpoint(9999, (), 4 << 20)),
+            ("udp:9999:interface=192.0.2.1:freebind", UDPEndpoint(9999, ("192.0.2.1",), freebind=True)),
+            ("udp:9999:freebind:interface=192.0.2.1", UDPEndpoint(9999, ("192.0.2.1",), freebind=True)),
+            ("udp:9999:freebind=yes:interface=192.0.2.1", UDPEndpoint(9999, ("192.0.2.1",), freebind=True)),
+            ("udp:9999:freebind=no:interface=192.0.2.1", UDPEndpoint(9999, ("192.0.2.1",))),
             (r"udp:9999:device=eth0\:1", UDPEndpoint(9999, device="eth0:1")),
             ("udp:9999:device=a=b", UDPEndpoint(9999, device="a=b")),
             (r"udp:9999:device=a\=b\\", UDPEndpoint(9999, device="a=b\\")),
@@ -147,6 +153,21 @@ class TestEndpoints:
             ("udp:9999:interfce=lo", "interfce= is not known here: did you mean interface=?"),
             ("udp:9999:reuse=1", "reuse= is not known here"),
             ("udp:9999:rcvbuf=4M:rcvbuf=8M", "rcvbuf= is given twice"),
+            ("udp:9999:interface=::1:freebind=maybe", "interface= has no value"),
+            (
+                "udp:9999:interface=192.0.2.1:freebind=maybe",
+                "freebind 'maybe' must be yes or no; freebind alone is yes",
+            ),
+            ("udp:9999:interface=192.0.2.1:freebind=1", "freebind '1' must be yes or no; freebind alone is yes"),
+            ("udp:9999:interface=192.0.2.1:freebind=", "freebind= has no value"),
+            ("udp:9999:interface=192.0.2.1:freebind:freebind", "freebind is given twice"),
+            ("udp:9999:interface=192.0.2.1:freebind=no:freebind", "freebind is given twice"),
+            ("udp:9999:interface=192.0.2.1:freebnd", "'freebnd' is not expected: did you mean freebind?"),
+            ("udp:9999:interface=192.0.2.1:freebnd=yes", "freebnd= is not known here: did you mean freebind=?"),
+            ("udp:9999:freebind", "freebind is for an address that the host does not have yet: say which"),
+            ("udp:freebind", "port 'freebind' must be a port number"),
+            ("fd:3:freebind", "'freebind' is not expected"),
+            ("systemd:name=a:freebind", "'freebind' is not expected"),
             ("udp:9999:rcvbuf=many", "rcvbuf 'many' must be a size in bytes, such as 65536, 64k or 4M"),
             ("udp:9999:rcvbuf=0", "rcvbuf '0' must be a size in bytes"),
             ("udp:9999:device=eth0\\", "a backslash stands before ':', '=' or another backslash"),

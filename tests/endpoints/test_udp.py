@@ -11,8 +11,8 @@ import pytest
 
 from tests.endpoints.opening import buffer_of, exchange, families, flag, opened, refusal, written
 from tests.machine import as_ordinary_user, free_port, leaking_nothing
-from tests.network.hosts import Network
-from tests.support import logged, missing, run, text, udp_socket
+from tests.network.hosts import INTERFACE, Network
+from tests.support import logged, missing, run, text, udp_socket, wait_until
 from udpservices.endpoints import EndpointError, UDPEndpoint, parse
 from udpservices.endpoints import udp as endpoints
 from udpservices.net.addresses import Host
@@ -168,6 +168,51 @@ class TestFlags:
             exchange(socks[0], "127.0.0.1")
 
 
+class TestAddressesToCome:
+    """At boot a service may start before its address is there, or while the host looks for another that has it too."""
+
+    def test_tentative(self) -> None:
+        """The line says what keeps the address, and what to do (RFC 4862 section 5.4)."""
+        with Network(1) as (host,), host.entered():
+            host.sysctl(f"ipv6.conf.{INTERFACE}.accept_dad", 1)
+            host.sysctl(f"ipv6.conf.{INTERFACE}.dad_transmits", 100)
+            for address in ("fd00:db8::77", "fe80::77"):
+                host.ip("address", "add", f"{address}/64", "dev", INTERFACE)
+            for address in ("fd00:db8::77", f"fe80::77%{INTERFACE}"):
+                assert refusal(f"[{address}]:9999") == (
+                    f"cannot listen on [{address}]:9999/udp: this host has that address, but still looks for another "
+                    "host that has it too (it is tentative): try again in a moment, or say freebind in a description, "
+                    "udp:PORT:interface=ADDRESS:freebind"
+                )
+
+    def test_another_host_has_it(self) -> None:
+        with Network(2) as (host, other), host.entered():
+            host.sysctl(f"ipv6.conf.{INTERFACE}.accept_dad", 1)
+            host.ip("address", "add", f"{other.ipv6}/64", "dev", INTERFACE)
+            failed = "another host has that address too (duplicate address detection failed)"
+            wait_until(lambda: failed in refusal(f"[{other.ipv6}]:9999"), "the other host's answer")
+
+    @pytest.mark.parametrize("word", ["freebind", "freebind=yes"])
+    @pytest.mark.parametrize("address", ["203.0.113.9", "fd00:db9::9"])
+    def test_freebind(self, address: str, word: str) -> None:
+        """The socket is bound, and hears when the address has come."""
+        escaped = address.replace(":", "\\:")
+        with Network(2) as (host, other), host.entered(), opened(f"udp:9999:interface={escaped}:{word}") as (sock,):
+            length, route = ("64", "fd00:db9::/64") if ":" in address else ("24", "203.0.113.0/24")
+            host.ip("address", "add", f"{address}/{length}", "dev", INTERFACE, *(["nodad"] if ":" in address else []))
+            other.ip("route", "add", route, "dev", INTERFACE)
+            with other.udp_socket(other.ipv6 if ":" in address else other.ipv4) as client:
+                client.sendto(b"hello", (address, 9999))
+                sock.settimeout(5)
+                assert sock.recv(100) == b"hello"
+
+    def test_not_unless_it_is_asked_for(self) -> None:
+        assert "does not have that address" in refusal("udp:9999:interface=203.0.113.9:freebind=no")
+
+    def test_an_interface_must_be_there(self) -> None:
+        assert "there is no interface" in refusal("udp:9999:interface=fe80\\:\\:9%nope0:freebind")
+
+
 class TestReceiveBuffer:
     @pytest.fixture
     def most(self) -> int:
@@ -234,6 +279,10 @@ class TestRefusals:
             ("[fe80::1%99999]:9999", "cannot listen on [fe80::1%99999]:9999/udp: there is no interface '99999'"),
             ("[::1%\n]:9999", r"cannot listen on [::1%\n]:9999/udp: there is no interface '\n'"),
             ("[::1%\ud800]:9999", r"cannot listen on [::1%\ud800]:9999/udp: there is no interface '\ud800'"),
+            (
+                "[ff02::5]:0",
+                "cannot listen on [ff02::5]:0/udp: a group of one link needs its interface, such as ff02::5%eth0",
+            ),
             ("udp:0:device=nope0", "cannot listen on 0.0.0.0:0/udp on nope0: there is no such interface"),
             ("udp:0:device=a\nb", r"cannot listen on 0.0.0.0:0/udp on a\nb: there is no such interface"),
             ("[::ffff:127.0.0.1]:0", "cannot listen on [::ffff:127.0.0.1]:0/udp: write an IPv4 address as such"),

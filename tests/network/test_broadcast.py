@@ -114,6 +114,33 @@ class TestBeacons:
         with beaconing(one, *interfaces[:2]) as process, beaconing(two, "--interface", "eth1"):
             process.wait_for(rf"heard b'hello #[0-9a-f]{{8}}' from 203\.0\.113\.2:{PORT}$")
 
+    def test_by_a_device(self, hosts: Hosts) -> None:
+        """A socket that is bound to one needs no route, and sends nowhere else."""
+        one, two = hosts(2)
+        route(one)
+        one.ip("link", "add", "eth1", "type", "veth", "peer", "name", "eth1", "netns", two.namespace)
+        for host, number in ((one, 1), (two, 2)):
+            host.ip("link", "set", "eth1", "up")
+            host.ip("address", "add", f"203.0.113.{number}/24", "dev", "eth1")
+        with two.udp_socket("0.0.0.0", PORT) as sock, beaconing(one, "--listen", f"udp:{PORT}:device=eth1") as process:
+            assert {sock.recvfrom(100)[1] for _ in range(3)} == {("203.0.113.1", PORT)}
+            ended(process)
+
+    def test_by_a_socket_for_both_families(self, hosts: Hosts) -> None:
+        """As systemd's ``ListenDatagram=9999`` opens it: peers are mapped addresses there."""
+        one, two = hosts(2)
+        with one.entered(), socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            sock.bind(("::", PORT))
+            words = ("--listen", f"fd:{sock.fileno()}", "--interface", INTERFACE, "--interval", "100ms")
+            command = (BIN / "twistd", "-n", "--pidfile=", "udpbroadcast", *words)
+            with two.udp_socket("0.0.0.0", PORT) as other, one.start(*command, pass_fds=[sock.fileno()]) as process:
+                peer = other.recvfrom(100)[1]
+                assert peer == (one.ipv4, PORT)
+                other.sendto(b"hi", peer)
+                process.wait_for(rf"heard b'hi' from \[::ffff:{re.escape(two.ipv4)}\]:{PORT}$")
+                ended(process)
+
     def test_longer_than_a_frame(self, hosts: Hosts) -> None:
         """It needs fragments, and there is none too long."""
         one, two = hosts(2)

@@ -75,6 +75,59 @@ class TestMembers:
                 process.stop()
         assert "Traceback" not in process.output
 
+    def test_inherited_socket_for_both_families(self, hosts: Hosts) -> None:
+        """As systemd's ``ListenDatagram=9999`` opens it: it joins groups of both, and pings them from two ports."""
+        one, two = hosts(2)
+        with one.entered(), socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            sock.bind(("::", PORT))
+            descriptor = sock.fileno()
+            groups = words("--group", GROUPS)
+            options = [*groups, "--interface", INTERFACE]
+            opened = ("--listen", f"fd:{descriptor}", "--ping-interval", "100ms")
+            command = ("-n", "--pidfile=", "udpmulticast", *options, *opened)
+            with one.start(BIN / "twistd", *command, pass_fds=[descriptor]) as process, members((two, options)):
+                for group in GROUPS:
+                    process.wait_for(f"joined {group} on {INTERFACE}$")
+                assert answering(two, "228.0.0.5", 2) == [one.ipv4, two.ipv4]
+                assert answering(two, "ff15::5:5", 2) == [one.ipv6, two.ipv6]
+                for address in (two.ipv4, f"[{two.link_local}]"):
+                    process.wait_for(rf"b'Server: Pong' from {re.escape(address)}:9999 after")
+                process.stop()
+        assert "Traceback" not in process.output
+
+    def test_inherited_socket_that_is_in_the_group_already(self, hosts: Hosts) -> None:
+        """Its parent joined for it, or it is in for everybody and is to hear one source: that is no error."""
+        one, two, three = hosts(3)
+        group = "232.1.1.1"
+        with joined(one, group, PORT) as sock:
+            options = ("--group", group, "--interface", INTERFACE, "--listen", f"fd:{sock.fileno()}")
+            command = (BIN / "twistd", "-n", "--pidfile=", "udpmulticast", *options)
+            with one.start(*command, pass_fds=[sock.fileno()]) as process:
+                process.wait_for(f"joined {group} on {INTERFACE}$")
+                assert answering(two, group, 1) == [one.ipv4]
+                process.stop()
+            with one.start(*command, "--source", two.ipv4, pass_fds=[sock.fileno()]) as process:
+                process.wait_for(f"joined {group} on {INTERFACE} from {two.ipv4}$")
+                assert is_heard(two, group, one.ipv4)
+                assert not is_heard(three, group, one.ipv4)
+                process.stop()
+                assert "cannot join" not in process.output
+
+    def test_by_a_device(self, hosts: Hosts) -> None:
+        """A port that is bound to one joins there, and pings by it, whatever the routes say."""
+        one, two = hosts(2)
+        route(one)
+        one.ip("link", "add", "eth1", "type", "veth", "peer", "name", "eth1", "netns", two.namespace)
+        for host, number in ((one, 1), (two, 2)):
+            host.ip("link", "set", "eth1", "up")
+            host.ip("address", "add", f"203.0.113.{number}/24", "dev", "eth1")
+        bound = ("--listen", "udp:9999:device=eth1", "--ping-interval", "100ms")
+        with members((one, bound), (two, ["--interface", "eth1"])) as (process, _):
+            assert "joined 228.0.0.5 on eth1" in process.output
+            assert answering(two, "228.0.0.5", 2, "eth1") == ["203.0.113.1", "203.0.113.2"]
+            process.wait_for(r"b'Server: Pong' from 203\.0\.113\.2:9999 after")
+
     def test_members_may_share_what_comes_by_unicast(self, hosts: Hosts) -> None:
         """With ``--reuse-port`` each has its share of the peers, and each hears the group."""
         one, two = hosts(2)

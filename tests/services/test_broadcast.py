@@ -66,6 +66,9 @@ class TestSending:
         beaconing.transport.startListening()
         assert len(beaconing.beacons) == 2
 
+    def test_an_interface_in_two_spellings_is_one(self) -> None:
+        assert len(Beaconing("lo", "127.0.0.1", "lo").beacons) == 1
+
     def test_an_interface_that_is_not_there(self) -> None:
         """That is said once; the other interfaces have their beacons."""
         with logged() as events:
@@ -212,6 +215,10 @@ class TestOptions:
             (
                 ["--listen", "[::]:9999"],
                 "--listen [::]:9999: IPv6 has no broadcast: use udpmulticast with a group such as ff02::1",
+            ),
+            (
+                ["--listen", "239.1.1.1:9999"],
+                "--listen 239.1.1.1:9999: hears one group and no broadcast: use udpmulticast",
             ),
             (
                 ["--listen", "127.0.0.1:9999"],

@@ -1,6 +1,7 @@
 """``twistd udpmulticast``: its protocol and its options; what it does on a network is in tests/network."""
 
 import re
+from collections.abc import Sequence
 from socket import AF_INET
 from typing import Any, Self, cast
 
@@ -9,8 +10,9 @@ from twisted.internet.address import IPv4Address
 from twisted.logger import LogEvent
 from twisted.python.usage import UsageError
 
+from tests.network.hosts import INTERFACE, Network
 from tests.services.commands import refusal
-from tests.support import logged, text
+from tests.support import BIN, logged, text
 from udpservices.endpoints import UDPEndpoint
 from udpservices.runtime.pinger import MAX_PEERS, SILENT_PINGS, Pinger
 from udpservices.services.multicast import PING, PONG, MulticastPingPong
@@ -61,12 +63,14 @@ class Member:
 class Pinging:
     """A pinger without sockets, whose time is turned by hand."""
 
-    def __init__(self, *groups: str) -> None:
+    def __init__(self, *groups: str, interfaces: Sequence[str] = ()) -> None:
         self.reactor = MemoryDatagramReactor()
         self.prepared: list[Any] = []
         member = cast("DatagramPort", Member())
         chosen = groups or ("228.0.0.5",)
-        self._pinger = Pinger("udpmulticast", self.reactor, member, PING, PONG, chosen, [], 1.0, self.prepared.append)
+        self._pinger = Pinger(
+            "udpmulticast", self.reactor, member, PING, PONG, chosen, interfaces, 1.0, self.prepared.append
+        )
         self.events: list[LogEvent] = []
 
     def __enter__(self) -> Self:
@@ -107,6 +111,11 @@ class Pinging:
 
 class TestPinger:
     """Anybody may send to its port number, and nobody fills the log."""
+
+    def test_an_interface_in_two_spellings_is_one(self) -> None:
+        """One ping each time, or peers would answer twice."""
+        with Pinging(interfaces=["lo", "127.0.0.1", "lo"]) as pinging:
+            assert pinging.transport.written == [(PING, ("228.0.0.5", 9999))]
 
     def test_pings_each_group_and_prepares_its_port(self) -> None:
         with Pinging("228.0.0.5", "228.0.0.6") as pinging:
@@ -254,6 +263,48 @@ class TestOptions:
         with pytest.raises(UsageError) as caught:
             parsed(*words)
         assert str(caught.value) == why
+
+    @pytest.mark.parametrize(
+        ("words", "groups"),
+        [
+            (["--group", "239.1.1.1", "--group", "239.1.1.1"], ["239.1.1.1"]),
+            (["--group", "ff02:0::5", "--group", "FF02::0005", "--group", "239.1.1.1"], ["ff02::5", "239.1.1.1"]),
+        ],
+    )
+    def test_a_group_in_two_spellings_is_one(self, words: list[str], groups: list[str]) -> None:
+        """It is joined, and pinged, once."""
+        assert parsed(*words).groups == groups
+
+    @pytest.mark.parametrize(
+        ("words", "why"),
+        [
+            (
+                ["--listen", "0.0.0.0:0", "--group", "ff15::5"],
+                "--group ff15::5: needs a socket for IPv6, and there is 0.0.0.0:NUMBER alone",
+            ),
+            (
+                ["--listen", "[::]:0"],
+                "--group 228.0.0.5: needs a socket for IPv4, and there is [::]:NUMBER alone",
+            ),
+            (
+                ["--listen", "239.1.1.1:0"],
+                "--group 228.0.0.5: what is sent to it does not reach a socket on 239.1.1.1:NUMBER",
+            ),
+        ],
+    )
+    def test_a_group_that_no_socket_hears(self, words: list[str], why: str) -> None:
+        """That would be a member of nothing, in silence."""
+        line = refusal("udpmulticast", *words)
+        assert re.sub(r":\d+( alone)?$", r":NUMBER\1", line) == f"udpmulticast: {why}"
+
+    def test_an_interface_that_the_socket_is_not_bound_to(self) -> None:
+        """A socket that is bound to a device hears and sends nothing by another interface."""
+        with Network(1) as (host,):
+            for command in ("udpmulticast", "udpbroadcast"):
+                words = (command, "--listen", f"udp:9999:device={INTERFACE}", "--interface", "lo")
+                ended = host.run(BIN / "twistd", "-n", "--pidfile=", *words)
+                why = f"--interface lo: the socket on 0.0.0.0:9999 is bound to {INTERFACE}"
+                assert (ended.returncode, ended.stderr) == (1, f"{command}: {why}\n")
 
     def test_a_mistake_is_one_line_and_status_1(self) -> None:
         line = refusal("udpmulticast", "--group", "10.0.0.1")

@@ -103,7 +103,7 @@ def heard(turning: Turning, port: Any) -> list[bytes]:
 class TestJoining:
     @families
     @pytest.mark.parametrize("how", ["name", "index", "index as text", "address"])
-    def test_interface(self, turning: Turning, family: AddressFamily, how: str) -> None:
+    def test_interface(self, link: list[Host], turning: Turning, family: AddressFamily, how: str) -> None:
         """However the interface is given, the membership is there; `leaveGroup` ends it."""
         index = socket.if_nametoindex("lo")
         address = LOOPBACK if family == AF_INET else "::1"
@@ -296,7 +296,7 @@ class TestWhatCannotBeJoined:
 
     @families
     @pytest.mark.parametrize("interface", ["nowhere", 99_999, -1, 1 << 40, "99999", "192.0.2.77", "2001:db8::77"])
-    def test_no_interface(self, epoll: Turning, family: AddressFamily, interface: str | int) -> None:
+    def test_no_interface(self, link: list[Host], epoll: Turning, family: AddressFamily, interface: str | int) -> None:
         """By name, index and address; the other family's address is none either."""
         epoll.reactor.installNameResolver(Names())
         port = listen(epoll, family)
@@ -321,7 +321,7 @@ class TestWhatCannotBeJoined:
             outcome(epoll, listen(epoll, family).joinGroup(SOURCE_GROUPS[family], "lo", source))
 
     @families
-    def test_twice(self, epoll: Turning, family: AddressFamily) -> None:
+    def test_twice(self, link: list[Host], epoll: Turning, family: AddressFamily) -> None:
         port = listen(epoll, family)
         outcome(epoll, port.joinGroup(GROUPS[family], "lo"))
         with pytest.raises(MulticastJoinError):
@@ -343,7 +343,7 @@ class TestWhatCannotBeJoined:
 class TestSources:
     """Source-specific multicast (RFC 4607): nobody else can send to a member."""
 
-    def test_over_loopback(self, epoll: Turning) -> None:
+    def test_over_loopback(self, link: list[Host], epoll: Turning) -> None:
         """Of two senders, the one that was named."""
         group = SOURCE_GROUPS[AF_INET]
         port = listen(epoll, AF_INET)
@@ -562,7 +562,7 @@ class TestListenMultiple:
         epoll.until(lambda: all(port.protocol.received for port in ports))
         assert [len(port.protocol.received) for port in ports] == [1, 1]
 
-    def test_over_loopback(self, epoll: Turning) -> None:
+    def test_over_loopback(self, link: list[Host], epoll: Turning) -> None:
         group = GROUPS[AF_INET]
         ports = self.pair(epoll, AF_INET, multiple=True)
         for port in ports:

@@ -39,7 +39,8 @@ class SharedDatagramService(DatagramService):
     """Serves on port numbers that other processes of this host may open too.
 
     What `bind` opens on a wildcard reserves it, so that an error is early. The port itself comes from
-    `listenMulticast`, while the process may still bind low port numbers. What the process inherited is adopted.
+    `listenMulticast`, while the process may still bind low port numbers. What is bound to a device is adopted, as is
+    what the process inherited.
     """
 
     #: Looks at what `bind` opened, and raises ValueError where that cannot do what the options ask for.
@@ -66,7 +67,8 @@ class SharedDatagramService(DatagramService):
 
     def _listen(self, sock: socket.socket, protocol: AbstractDatagramProtocol) -> DatagramPort:
         host, number = sock.getsockname()[:2]
-        if is_wildcard(host) and is_shared(sock):
+        # A protocol may send as soon as it has a port, and that must leave by the device already.
+        if is_wildcard(host) and is_shared(sock) and not bound_device(sock):
             port = self._reactor.listenMulticast(number, protocol, interface=host, listenMultiple=True)
             copy_settings(sock, port.socket)
         else:
