@@ -2,8 +2,10 @@
 
 import os
 import re
+import resource
 import signal
 import socket
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -148,6 +150,50 @@ class TestMistakes:
             with pytest.raises(SystemExit, match=r"^udpecho: --tcp "):
                 maker("udpecho").makeService(options, epoll.reactor)
             epoll.until(lambda: descriptors() == before, "the sockets to be closed")
+
+
+class TestLimits:
+    """How many connections there may be, and for how long."""
+
+    @pytest.mark.parametrize("command", ["udpecho", "udptime", "udpdiscard"])
+    def test_idle(self, command: str) -> None:
+        words = (command, "--listen", "127.0.0.1:0", "--tcp", "0", "--tcp-idle", "200ms")
+        with streaming(*words) as (process, port), connected(port) as sock:
+            while sock.recv(10):
+                pass
+            if command != "udptime":  # which ends them itself
+                process.wait_for(rf"{command} ended the connection of 127\.0\.0\.1:\d+, idle for 0 s \(--tcp-idle\)$")
+
+    @pytest.mark.parametrize("few", ["connections", "descriptors"])
+    def test_one_source_does_not_keep_others_out(self, few: str) -> None:
+        """Whatever there are few of, and however fast it connects again; nobody is let in to be thrown out."""
+        limit = partial(resource.setrlimit, resource.RLIMIT_NOFILE, (100, 100)) if few == "descriptors" else None
+        words = ("--tcp-connections", "50") if few == "connections" else ()
+        with ExitStack() as opened:
+            process, _ = opened.enter_context(serving(*ECHO, "--tcp", "0", *words, preexec_fn=limit))
+            port = tcp_port(process)
+            for number in range(10):
+                for _ in range(30):
+                    opened.enter_context(connected(port))
+                other = socket.create_connection(("127.0.0.1", port), PATIENCE, (f"127.0.{number + 1}.1", 0))
+                assert echoes(opened.enter_context(other))
+            why = "too many open files" if few == "descriptors" else "there may be 50 at a time; --tcp-connections"
+            process.wait_for(rf"udpecho ended the connection of 127\.0\.0\.1:\d+, idle for 0 s \({why}\)$")
+            process.stop()
+            assert len(re.findall("ended ", process.output)) == 2
+            assert "EMFILE" not in process.output
+            assert "Traceback" not in process.output
+
+    def test_local_clients_end_too(self, tmp_path: Path) -> None:
+        path = tmp_path / "echo"
+        with serving(*ECHO, "--tcp", f"unix:{path}", "--tcp-idle", "200ms") as (process, _):
+            process.wait_for("listening on unix:")
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.settimeout(PATIENCE)
+                sock.connect(str(path))
+                assert echoes(sock)
+                assert sock.recv(1) == b""
+            process.wait_for("ended the connection of a local client, idle for 0 s")
 
 
 def refuses(port: int, host: str = "127.0.0.1", source: str = "127.0.0.1") -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -83,10 +83,13 @@ class Connection(Protocol):
         before, self.outgoing = self.outgoing, on_its_way(sock) if isinstance(sock, socket.socket) else None
         return self.outgoing is not None and self.outgoing != before
 
-    def end(self) -> None:
-        """End it at once: who is idle may not take what is left, either."""
+    def end(self, *, at_once: bool) -> None:
+        """End it; at once where its client may not take what is left, nor say goodbye."""
         transport: Any = self.transport
-        getattr(transport, "abortConnection", transport.loseConnection)()
+        if at_once or self.outgoing is not None or ISSLTransport.providedBy(transport):
+            getattr(transport, "abortConnection", transport.loseConnection)()
+        else:
+            transport.loseConnection()
 
 
 class Connections:
@@ -182,7 +185,7 @@ class Connections:
                 idle=self.seconds() - connection.last,
                 why=why,
             )
-        connection.end()
+        connection.end(at_once=kind == CROWDED)
 
     def _tell_more(self, kind: object, count: int, seconds: float) -> None:
         self._log.info(

@@ -103,9 +103,8 @@ class _Doorkeeper:
     def doRead(self) -> Any:
         """Somebody connects."""
         if has_descriptor_to_spare():
-            if self._made_way:
-                self._port.numberAccepts = 1  # there is one descriptor; Twisted would close what it has none for
-                self._made_way = False
+            self._made_way = False
+            self._port.numberAccepts = 1  # Twisted would take more, and close those that it has no descriptor for
             return self._port.doRead()
         if not self._made_way and self._make_way():
             self._made_way = True  # its descriptor is free in the next turn
