@@ -17,6 +17,7 @@ from tests.network.hosts import INTERFACE, Host
 from tests.network.members import GROUPS, PORT, answering, asking, is_heard, joined, members, route, words
 from tests.support import BIN, logged, text
 from udpservices.net import groups as groups_of_kernel
+from udpservices.net import sockopts
 from udpservices.net.groups import KernelGroups, kernel_groups
 from udpservices.net.sockopts import bind_to_device
 from udpservices.runtime import device, kernel_look
@@ -441,7 +442,6 @@ class TestDevices(Keeping):
             one.ip("link", "del", CABLE)
             for group in GROUPS:
                 self.until(epoll, events, f"cannot join {group} yet: there is no interface '{CABLE}'", 1)
-            one.ip("link", "add", "name", "between", "index", str(INDEX), "type", "veth")
             number = INDEX + 10
             ends = ("name", CABLE, "index", str(number), "type", "veth", "peer", "name", CABLE)
             one.ip("link", "add", *ends, "netns", two.namespace)
@@ -461,3 +461,25 @@ class TestDevices(Keeping):
                         return False
 
                 epoll.until(answered, "an answer")
+
+    def test_a_device_that_it_may_not_follow(
+        self, hosts: Hosts, epoll: Turning, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As an ordinary user (capabilities(7), CAP_NET_RAW): it is deaf, and says so once."""
+
+        def refuse(sock: socket.socket, name: str) -> None:
+            raise OSError(errno.EPERM, "Operation not permitted")
+
+        monkeypatch.setattr(sockopts, "bind_to_device", refuse)
+        one, two = hosts(2)
+        plug_in(one, two)
+        with kept(epoll, one, GROUPS[:1], [], device=CABLE) as events:
+            self.until(epoll, events, f"joined 228.0.0.5 on {CABLE}", 1)
+            one.ip("link", "del", CABLE)
+            one.ip("link", "add", "name", CABLE, "index", str(INDEX + 10), "type", "veth")
+            self.until(epoll, events, f"hears nothing on {CABLE}, which has come back as another interface", 1)
+            bound = f"cannot join 228.0.0.5 yet: the socket is bound to an interface {CABLE} that has gone"
+            self.until(epoll, events, bound, 1)
+            epoll.turn(20)
+        assert sum("hears nothing" in text(event) for event in events) == 1
+        assert sum("joined" in text(event) for event in events) == 1

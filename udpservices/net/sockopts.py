@@ -134,19 +134,31 @@ def bound_device(sock: socket.socket) -> str:
     return ""
 
 
+def is_on_device(sock: socket.socket, name: str) -> bool:
+    """Whether a socket that was bound to a device is bound to the interface that has the name now.
+
+    The kernel bound it to a number (asm/socket.h, SO_BINDTOIFINDEX; since Linux 5.0). Raises OSError where no interface
+    has the name.
+    """
+    index = socket.if_nametoindex(name)
+    try:
+        return sock.getsockopt(SOL_SOCKET, _SO_BINDTOIFINDEX) == index
+    except OSError:
+        return True
+
+
 def follow_device(sock: socket.socket, name: str) -> None:
-    """Bind a socket to the interface that has the name now: the kernel bound it to a number.
+    """Bind a socket to the interface that has the name now.
 
     Nothing changes where that is the same interface, or where none has the name. Raises OSError: EPERM where the
     process may not (capabilities(7), CAP_NET_RAW).
     """
     try:
-        index = socket.if_nametoindex(name)
-        bound = sock.getsockopt(SOL_SOCKET, _SO_BINDTOIFINDEX)  # since Linux 5.0
+        if is_on_device(sock, name):
+            return
     except OSError:
         return
-    if bound != index:
-        bind_to_device(sock, name)
+    bind_to_device(sock, name)
 
 
 def bind_freely(sock: socket.socket) -> None:

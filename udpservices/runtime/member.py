@@ -4,6 +4,7 @@ import errno
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
+from functools import partial
 from typing import NamedTuple
 
 from twisted.internet.defer import Deferred
@@ -21,12 +22,13 @@ from udpservices.net.sockopts import (
     copy_settings,
     families,
     forget_other_groups,
+    is_on_device,
     is_shared,
     leave_port_group,
     share_group_port,
 )
-from udpservices.runtime.datagram import DatagramService
-from udpservices.runtime.device import is_within, where
+from udpservices.runtime.datagram import DatagramService, MakeCompanion
+from udpservices.runtime.device import DeviceKeeper, is_within, where
 from udpservices.runtime.kernel_look import Joined, KernelLook, Place
 from udpservices.transport.port import DatagramPort
 from udpservices.units import one_line
@@ -193,6 +195,8 @@ class Memberships:
         if not self._device:
             return find_interface(wanted.interface) or outgoing_interface(wanted.group)
         index = find_interface(wanted.interface or self._device)
+        if not is_on_device(self._port.socket, self._device):
+            raise ValueError(f"the socket is bound to an interface {self._device} that has gone")
         if not is_within(index, self._device):
             raise ValueError(f"the socket is bound to {self._device}")
         return index
@@ -261,3 +265,8 @@ def own_group(label: str, port: DatagramPort) -> Memberships:
     """
     host = parse_host(port.socket.getsockname()[0])
     return Memberships(label, port, [host.address] if is_multicast(host.address) else [], [], [])
+
+
+def keepers(label: str) -> list[MakeCompanion]:
+    """What keeps a responder's ports where they were opened: on their device, and in the group of their address."""
+    return [partial(DeviceKeeper, label), partial(own_group, label)]
