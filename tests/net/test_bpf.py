@@ -20,12 +20,15 @@ from udpservices.net.bpf import (
     ProgramTooLong,
     assemble,
     attach,
+    attached,
+    constant,
     detach,
     end,
     if_at_least,
     if_equal,
     is_available,
     jump,
+    leading_constants,
     load,
 )
 from udpservices.net.sockopts import dropped_by_kernel, queued_at_most
@@ -160,3 +163,24 @@ def test_queued_at_most() -> None:
             assert queued_at_most(both.receiver) >= 20
             for _ in range(20):
                 assert len(both.receiver.recv(9000)) == size
+
+
+def test_what_is_attached() -> None:
+    """As it was; Python's own getsockopt would give the kernel too little room."""
+    with filtered() as both:
+        assert attached(both.receiver) == b""
+        for program in ([end(KEEP)], [end(DROP)] * MAX_INSTRUCTIONS):
+            both.use(program)
+            assert attached(both.receiver) == assemble(program)
+        detach(both.receiver)
+        assert attached(both.receiver) == b""
+
+
+def test_constants_do_nothing_and_can_be_read() -> None:
+    with filtered() as both:
+        program = [constant(7), constant(0xFFFFFFFF), constant(1 << 40 | 5), load(0), end(KEEP)]
+        both.use(program)
+        assert both.gets(b"kept") == b"kept"
+        assert leading_constants(assemble(program), 2) == (7, 0xFFFFFFFF)
+        assert leading_constants(assemble(program), 9) == (7, 0xFFFFFFFF, 5)
+        assert leading_constants(b"", 9) == ()

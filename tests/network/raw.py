@@ -19,17 +19,25 @@ class Forger:
             4: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW),
             6: socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW),
         }
+        self._link = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
         self._interface = socket.if_nametoindex(INTERFACE)
         self._sockets[4].setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         for sock in self._sockets.values():
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, INTERFACE.encode() + b"\0")
 
     def close(self) -> None:
-        for sock in self._sockets.values():
+        for sock in (*self._sockets.values(), self._link):
             sock.close()
 
-    def send(self, source: Address, destination: Address, payload: bytes) -> None:
-        """A datagram with right checksums."""
+    def _frame(self, version: int, header: bytes, ends: bytes, udp: bytes, hardware: bytes) -> None:
+        if version == 4:  # which the kernel fills in elsewhere
+            header = header[:2] + struct.pack("!H", 20 + len(udp)) + header[4:]
+            header = header[:10] + struct.pack("!H", checksum(header + ends))
+        kind = {4: 0x0800, 6: 0x86DD}[version]  # linux/if_ether.h
+        self._link.sendto(header + ends + udp, (INTERFACE, kind, 0, 0, hardware))
+
+    def send(self, source: Address, destination: Address, payload: bytes, hardware: str = "") -> None:
+        """A datagram with right checksums; to a hardware address, where no route leads to the destination."""
         version = 6 if ":" in source[0] else 4
         family = socket.AF_INET6 if version == 6 else socket.AF_INET
         ends = [socket.inet_pton(family, parse_host(host).address) for host, _ in (source, destination)]
@@ -47,6 +55,9 @@ class Forger:
         else:
             header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(udp), 1, 0, 64, socket.IPPROTO_UDP, 0)
             address = (destination[0], 0)
+        if hardware:
+            self._frame(version, header, b"".join(ends), udp, bytes.fromhex(hardware.replace(":", "")))
+            return
         self._sockets[version].sendto(header + b"".join(ends) + udp, address)
 
 

@@ -1,9 +1,10 @@
 """The guard against forged sources: what the kernel's filter and its twin in Python decide, and a naive model."""
 
+import re
 import select
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from random import Random
@@ -24,6 +25,7 @@ from udpservices.net.cmsg import pack_control
 from udpservices.policy.access import AccessList, Network
 from udpservices.policy.guard.loop_rules import HARMLESS, NO_LOOP_RULES, REFLECTORS, LoopRules
 from udpservices.policy.guard.port_rules import PortRules
+from udpservices.services.echo import Echo
 from udpservices.transport.engine.peers import pack
 from udpservices.transport.engine.reply_source import answer_control, was_sent_to_many
 
@@ -155,6 +157,30 @@ def test_kernel_and_twin_agree_with_the_model(hosts: Hosts, kind: str) -> None:
     assert min(refused, taken) > 300
 
 
+#: Each way to read, and without filters.
+MODES = [{}, {"UDPSERVICES_UNBATCHED": "1"}, {"UDPSERVICES_BATCHED": "1"}, {"UDPSERVICES_NO_FILTERS": "1"}]
+
+
+def accept_loopback(host: Host) -> None:
+    """Let datagrams from 127.0.0.0/8 in by the network, as kube-proxy does (ip-sysctl, route_localnet)."""
+    accept_any_source(host)
+    for interface in ("all", INTERFACE):
+        host.sysctl(f"ipv4.conf.{interface}.route_localnet", 1)
+
+
+def hardware(host: Host) -> str:
+    """The hardware address of its interface."""
+    found = re.search(r"link/ether (\S+)", host.ip("link", "show", INTERFACE))
+    assert found
+    return found[1]
+
+
+class Slow(Echo):
+    """Has a limit that is easily reached."""
+
+    default_rate = 1
+
+
 class TestCommands:
     """Options on the command line, forged sources on the wire."""
 
@@ -199,6 +225,65 @@ class TestCommands:
             process.wait_for("received b'hello again'")
             assert "10.9.9.9', " not in process.output, "received"
             process.wait_for(rf"refused 10\.9\.9\.9:{OTHER_PORT} \(a port of this process itself")
+
+    @pytest.mark.parametrize("without", MODES, ids=str)
+    @pytest.mark.parametrize("which", ["own", "inherited", "both families", "one address"])
+    def test_loopback_from_elsewhere(self, hosts: Hosts, which: str, without: dict[str, str]) -> None:
+        """route_localnet lets others send from 127.0.0.0/8: they are no clients of this host."""
+        server, client = hosts(2)
+        accept_loopback(server)
+        bound = {"both families": "::", "one address": server.ipv4}.get(which, "0.0.0.0")
+        with ExitStack() as stack:
+            words: tuple[str, ...] = ("--interface", bound, "--port", f"{PORT}")
+            descriptors = []
+            if which in ("inherited", "both families"):
+                family = socket.AF_INET6 if ":" in bound else socket.AF_INET
+                with server.entered():
+                    sock = stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
+                if family == socket.AF_INET6:
+                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+                sock.bind((bound, PORT))
+                words, descriptors = ("--listen", f"fd:{sock.fileno()}"), [sock.fileno()]
+            serving = server.serving("udpecho", *words, env=without, pass_fds=descriptors)
+            process, _ = stack.enter_context(serving)
+            forger = stack.enter_context(forging(client))
+            own = stack.enter_context(server.udp_socket("127.0.0.2", 5555))
+            # Where it went to another address, the kernel names the same interface of what a local client sends there.
+            forger.send(("127.0.0.2", 5555), (server.ipv4, PORT), b"from outside")
+            if which != "one address":
+                forger.send(("127.0.0.2", 5555), ("127.0.0.1", PORT), b"from outside", hardware(server))
+            assert client.ask(server.ipv4, PORT, b"hello") == b"hello"
+            own.settimeout(0.3)
+            answers = 0
+            with suppress(TimeoutError):
+                while own.recv(100):
+                    answers += 1
+            is_filtered = filters.is_available() and "UDPSERVICES_NO_FILTERS" not in without
+            assert answers == (not is_filtered)
+            own.settimeout(PATIENCE)
+            for address in (server.ipv4, "127.0.0.1")[: 1 + (which != "one address")]:
+                own.sendto(b"from here", (address, PORT))
+                assert own.recv(100) == b"from here"
+            if not is_filtered and which != "one address":
+                process.wait_for(r"refused \S*127\.0\.0\.2\S*:5555 \(no address that can come this way\)")
+
+    @pytest.mark.parametrize("without", MODES, ids=str)
+    def test_limit_of_loopback_from_elsewhere(self, hosts: Hosts, without: dict[str, str]) -> None:
+        """It has one, also where nothing is guarded, alone and among datagrams that have none."""
+        server, client = hosts(2)
+        accept_loopback(server)
+        words = ("udpserve", "--protocol", "tests.network.test_guard.Slow", "--port", f"{PORT}", "--no-loop-guard")
+        with (
+            server.serving(*words, env=without) as (process, _),
+            forging(client) as forger,
+            server.udp_socket("127.0.0.3") as own,
+        ):
+            for number in range(50):
+                forger.send(("127.0.0.2", 5000 + number), (server.ipv4, PORT), b"from outside")
+                own.sendto(b"from here", ("127.0.0.1", PORT))
+            for _ in range(50):
+                assert own.recv(100) == b"from here"
+            process.wait_for(r"limiting 127\.0\.0\.0/24 to 1/s")
 
     def test_forged_reflectors(self, hosts: Hosts) -> None:
         """Each as it was, with the guard off."""

@@ -26,6 +26,7 @@ from udpservices.policy.guard.guard import QUIET, Guard, GuardRules
 from udpservices.policy.guard.loop_rules import NO_LOOP_RULES, LoopRules, OwnAddresses
 from udpservices.policy.guard.port_rules import MAX_OWN_PORTS, ONE_IN
 from udpservices.policy.guard.reasons import NOBODY, Refusals
+from udpservices.policy.guard.socket_filter import SocketFilter
 from udpservices.services.echo import Echo
 from udpservices.transport.counters import Counters
 from udpservices.transport.engine import gso, libc, peers
@@ -75,13 +76,16 @@ class Guarded:
             port.policies = [rules.policy(port)]
         else:
             port.policies = [Guard(rules.loops, rules.access, port.socket, port.counters, clock)]
-        self._stack.callback(self.stop, port)
+        self.finally_stop(port)
         return port
 
     def stop(self, port: DatagramPort) -> None:
         if port.connected:
             port.stopListening()
             self.turning.until(lambda: not port.connected)
+
+    def finally_stop(self, port: DatagramPort) -> None:
+        self._stack.callback(self.stop, port)
 
     def settled(self, port: DatagramPort) -> None:
         """Everything sent before this was handled: who may ask has been answered."""
@@ -670,21 +674,12 @@ class TestSockets:
             assert sock.recv(100) == b"hello"
 
     @needs_filters
-    def test_a_filter_that_a_crash_left(self, guarded: Guarded) -> None:
-        with udp_socket() as sock:
-            filters.attach(sock, filters.assemble([filters.end(filters.DROP)]))
-            port = DatagramReactor(guarded.turning.reactor).adoptDatagramPort(sock.fileno(), sock.family, Echo())
-            port.policies = [GuardRules(NO_LOOP_RULES).policy(port)]
-            try:
-                assert guarded.answers(port, guarded.client())
-            finally:
-                guarded.stop(port)
-
-    @needs_filters
     def test_a_filter_that_cannot_be_changed(self, guarded: Guarded) -> None:
         """Python does it then."""
         with udp_socket() as sock, logged() as events:
-            filters.attach(sock, filters.assemble([filters.end(filters.KEEP)]))
+            filters.attach(
+                sock, filters.assemble([*SocketFilter(sock, is_shared=True).mark, filters.end(filters.KEEP)])
+            )
             sock.setsockopt(socket.SOL_SOCKET, 44, 1)  # SO_LOCK_FILTER
             port = DatagramReactor(guarded.turning.reactor).adoptDatagramPort(sock.fileno(), sock.family, Echo())
             port.policies = [access(deny="127.0.1.0/24").policy(port)]
@@ -715,3 +710,133 @@ class TestSockets:
         port = guarded.port(GuardRules(NO_LOOP_RULES))
         assert not port.socket.getsockopt(socket.SOL_SOCKET, 26), "SO_GET_FILTER"
         assert guarded.answers(port, guarded.client())
+
+
+@needs_filters
+class TestSharedSockets:
+    """Two processes, or two ports as here, have one socket, and it has one filter: each guard judges by itself."""
+
+    @pytest.fixture
+    def shared(self) -> Iterator[socket.socket]:
+        with udp_socket() as sock:
+            yield sock
+
+    def adopt(self, guarded: Guarded, shared: socket.socket, rules: GuardRules) -> DatagramPort:
+        port = DatagramReactor(guarded.turning.reactor).adoptDatagramPort(shared.fileno(), shared.family, Echo())
+        port.policies = [rules.policy(port)]
+        guarded.finally_stop(port)
+        return port
+
+    @pytest.mark.parametrize("other", [GuardRules(NO_LOOP_RULES), GuardRules(), None], ids=["off", "on", "list"])
+    @pytest.mark.parametrize("newer_stops", [False, True], ids=["older", "newer"])
+    def test_one_stops(
+        self, guarded: Guarded, shared: socket.socket, other: GuardRules | None, newer_stops: bool
+    ) -> None:
+        """What the other one refuses it still does. Its filter is back, if it was replaced, with the first of that."""
+        rules = access(deny="127.0.1.0/24")
+        if newer_stops:
+            port, stopping = (self.adopt(guarded, shared, each) for each in (rules, other or rules))
+        else:
+            stopping, port = (self.adopt(guarded, shared, each) for each in (other or rules, rules))
+        guarded.stop(stopping)
+        denied = guarded.client("127.0.1.9")
+        assert not guarded.answers(port, denied)
+        assert port.counters.refused == {"denied": 1}
+        assert filters.attached(shared)
+        for _ in range(50):
+            assert not guarded.answers(port, denied)
+        assert port.counters.refused["denied"] < 20, "the kernel has it"
+        guarded.stop(port)
+        assert filters.attached(shared) == b""
+
+    def test_what_the_other_one_refuses(self, guarded: Guarded, shared: socket.socket) -> None:
+        """Its filter keeps it from both; but what it lets through as a sample is whole, and nobody's but its own."""
+        self.adopt(guarded, shared, access(deny="127.0.1.0/24"))
+        sample = guarded.client("127.0.1.9")
+        sample.sendto(b"first", shared.getsockname())
+        assert shared.recv(100) == b"first"
+
+    def test_a_filter_of_a_living_process_stays(
+        self, guarded: Guarded, shared: socket.socket, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Who has rules puts his own in its place; who has none leaves it there, and takes nothing back."""
+        with monkeypatch.context() as as_parent:
+            as_parent.setattr(os, "getpid", os.getppid)
+            theirs = filters.assemble([*SocketFilter(shared, is_shared=True).mark, filters.end(filters.KEEP)])
+        filters.attach(shared, theirs)
+        port = self.adopt(guarded, shared, GuardRules(NO_LOOP_RULES))
+        assert filters.attached(shared) == theirs
+        guarded.stop(port)
+        assert filters.attached(shared) == theirs
+        port = self.adopt(guarded, shared, GuardRules())
+        assert filters.attached(shared) not in (theirs, b"")
+        filters.attach(shared, theirs)
+        guarded.stop(port)
+        assert filters.attached(shared) == theirs
+
+    @pytest.mark.parametrize("started", [0, 1], ids=["gone", "another"])
+    def test_a_filter_that_a_crash_left(
+        self, guarded: Guarded, shared: socket.socket, monkeypatch: pytest.MonkeyPatch, started: int
+    ) -> None:
+        """Its process is gone, or another one has its number now: what it refused is nobody's wish any more."""
+        process = os.getppid() if started else 1 << 22  # above kernel.pid_max
+        mark = [filters.constant(number) for number in (0x75647047, process, started, 0)]
+        filters.attach(shared, filters.assemble([*mark, filters.end(filters.DROP)]))
+        port = self.adopt(guarded, shared, GuardRules(NO_LOOP_RULES))
+        assert filters.attached(shared) == b""
+        assert guarded.answers(port, guarded.client())
+
+    def test_the_other_one_crashes_later(self, guarded: Guarded, shared: socket.socket) -> None:
+        """With the first that is refused here, our filter is back."""
+        port = self.adopt(guarded, shared, access(deny="127.0.1.0/24"))
+        mark = [filters.constant(number) for number in (0x75647047, 1 << 22, 0, 0)]
+        left = filters.assemble([*mark, filters.end(filters.KEEP)])
+        filters.attach(shared, left)
+        assert not guarded.answers(port, guarded.client("127.0.1.9"))
+        assert filters.attached(shared) not in (left, b"")
+
+    @pytest.mark.parametrize("beginning", [[], [filters.constant(1)] * 9], ids=["nothing", "constants"])
+    def test_a_filter_of_another_program_stays(
+        self, guarded: Guarded, shared: socket.socket, beginning: list[filters.Instruction]
+    ) -> None:
+        """It may be there for a reason that nobody told us; Python refuses the rest."""
+        foreign = filters.assemble([*beginning, filters.end(filters.KEEP)])
+        filters.attach(shared, foreign)
+        with logged() as events:
+            port = self.adopt(guarded, shared, access(deny="127.0.1.0/24"))
+        assert any("another program attached a filter, which stays; datagrams" in text(event) for event in events)
+        assert not guarded.answers(port, guarded.client("127.0.1.9"))
+        assert guarded.answers(port, guarded.client())
+        guarded.stop(port)
+        assert filters.attached(shared) == foreign
+
+    def test_samples_are_counted_as_such_while_our_filter_is_there(
+        self, guarded: Guarded, shared: socket.socket
+    ) -> None:
+        port = self.adopt(guarded, shared, access(deny="127.0.1.0/24"))
+        bad = guarded.client("127.0.1.9")
+        assert not guarded.answers(port, bad)
+        while port.counters.refused["denied"] < 5:
+            for _ in range(100):
+                bad.sendto(b"let me in", shared.getsockname())
+            guarded.settled(port)
+        assert 0 < port.counters.filtered <= 4 * (ONE_IN - 1)
+        before = port.counters.filtered
+        filters.detach(shared)
+        refused = port.counters.refused["denied"]
+        assert not guarded.answers(port, bad)
+        assert (port.counters.refused["denied"], port.counters.filtered) == (refused + 1, before), "that was all of it"
+
+    def test_empty_datagrams_are_what_they_are(self, guarded: Guarded, shared: socket.socket) -> None:
+        port = self.adopt(guarded, shared, GuardRules())
+        assert guarded.answers(port, guarded.client(), b"")
+        assert not guarded.answers(port, guarded.client("127.0.0.9", port.getHost().port), b"")
+        assert port.counters.refused["equal-port"] + port.counters.refused["own-port"] == 1
+
+    def test_own_sockets_are_not_shared(self, guarded: Guarded) -> None:
+        """There a filter decides alone."""
+        port = guarded.port(access(deny="127.0.1.0/24"))
+        program = filters.attached(port.socket)
+        assert program
+        assert not filters.leading_constants(program, 1)
+        assert not port.is_shared

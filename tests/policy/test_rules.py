@@ -1,5 +1,6 @@
 """A port's rules in their two forms: a program, run here word by word, and its twin in Python give the same reasons."""
 
+import functools
 import socket
 import struct
 from collections.abc import Iterator
@@ -11,33 +12,31 @@ import attrs
 import pytest
 from twisted.internet.task import Clock
 
-from udpservices.net.addresses import is_wildcard
+from udpservices.net.addresses import MAPPED_PREFIX, is_wildcard
 from udpservices.net.bpf import CUT, DROP, INTERFACE_INDEX, IP_HEADER, KEEP, PACKET_TYPE, RANDOM
 from udpservices.policy.access import BITS, AccessList, Network
 from udpservices.policy.guard import loop_rules as loops
 from udpservices.policy.guard.loop_rules import REFLECTORS, LoopRules
 from udpservices.policy.guard.port_rules import PortRules
-from udpservices.policy.guard.reasons import TO_MANY, Reason
-from udpservices.transport.engine.peers import pack
+from udpservices.policy.guard.reasons import FORGED, OWN_PORT, TO_MANY, Reason
+from udpservices.transport.engine import reply_source
+from udpservices.transport.engine.peers import Peer, from_elsewhere, peer_at
 
 OTHER_PORT = 9998
 LOOPBACK = 1
 MANY = ("224.0.0.1", "255.255.255.255", "ff02::1")
+MAPPED = ("::ffff:192.0.2.1", "::ffff:127.0.0.1", "::ffff:224.0.0.251", "::ffff:0.0.0.0")
 LARGEST = (1 << 32) - 1
 
 
 class Datagram(NamedTuple):
-    """As a filter sees it."""
+    """As a filter sees it; the version of its header is that of its addresses."""
 
     source: Any
     port: int
     destination: Any
     number: int
-
-    @property
-    def name(self) -> bytes:
-        host = str(self.source)
-        return pack((host, self.port) if self.source.version == 4 else (host, self.port, 0, 0))
+    interface: int
 
     @property
     def udp_header(self) -> bytes:
@@ -48,14 +47,26 @@ class Datagram(NamedTuple):
         addresses: bytes = self.source.packed + self.destination.packed
         return (b"\x45" + bytes(11) if self.source.version == 4 else b"\x60" + bytes(7)) + addresses
 
+    def peer(self, family: int, *, is_told: bool) -> Peer:
+        """Who sent it, by what the kernel tells a socket of a family (ip(7), IP_PKTINFO; RFC 3542 section 6.1)."""
+        if family == socket.AF_INET:
+            address: tuple[Any, ...] = (str(self.source), self.port)
+            own = bytes(4) if str(self.destination) in MANY else self.destination.packed
+            data = struct.pack("@i", self.interface) + own + self.destination.packed
+        else:
+            host = f"::ffff:{self.source}" if self.source.version == 4 else str(self.source)
+            address = (host, self.port, 0, 0)
+            data = self.destination.packed if self.destination.version == 6 else MAPPED_PREFIX + self.destination.packed
+            data += struct.pack("@I", self.interface)
+        level, kind = reply_source.DESTINATION[socket.AF_INET if family == socket.AF_INET else socket.AF_INET6]
+        control = [(level, kind, data)] if is_told else []
+        found = peer_at(address, reply_source.told(control, family))
+        return from_elsewhere(found) if found.is_loopback and reply_source.came_elsewhere(control, family) else found
+
 
 def result(program: bytes, datagram: Datagram, random: int) -> int:
     """What a classic BPF program returns (linux/bpf_common.h)."""
-    known = {
-        PACKET_TYPE: 0,
-        INTERFACE_INDEX: LOOPBACK if datagram.source.is_loopback else LOOPBACK + 1,
-        RANDOM: random,
-    }
+    known = {PACKET_TYPE: 0, INTERFACE_INDEX: datagram.interface, RANDOM: random}
     at = loaded = 0
     while True:
         code, true, false, value = struct.unpack_from("=HBBI", program, at * 8)
@@ -69,6 +80,8 @@ def result(program: bytes, datagram: Datagram, random: int) -> int:
                 start = offset if offset >= 0 else offset - IP_HEADER
                 assert start + size <= len(whole)
                 loaded = int.from_bytes(whole[start : start + size], "big")
+        elif code == 0x00:
+            loaded = value
         elif code == 0x05:
             at += value
         elif code == 0x06:
@@ -90,12 +103,19 @@ def sock(request: pytest.FixtureRequest) -> Iterator[socket.socket]:
 def some_address(random: Random, version: int) -> Any:
     special = {
         4: ["0.0.0.0", "127.0.0.1", "127.9.9.9", "224.0.0.1", "255.255.255.255"],
-        6: ["::", "::1", "ff02::1"],
+        6: ["::", "::1", "ff02::1", "::2", "::ffff:0:0:1", "::fffe:127.0.0.1", *MAPPED],
     }
     if random.random() < 0.4:
         return ip_address(random.choice(special[version]))
     near = ip_address("192.0.2.0" if version == 4 else "2001:db8::")
     return near + random.getrandbits(8)
+
+
+def some_destination(random: Random, version: int) -> Any:
+    """One that a datagram can have that arrives."""
+    while (found := some_address(random, version)).is_unspecified:
+        pass
+    return found
 
 
 def some_networks(random: Random) -> list[Network]:
@@ -106,34 +126,83 @@ def some_networks(random: Random) -> list[Network]:
     return drawn
 
 
-def test_each_reason_is_sampled_by_itself(sock: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All or few of the datagrams that are refused for a reason come through, whatever is sampled else."""
+def is_mapped(address: Any) -> bool:
+    """Whether an IPv6 header has an address of IPv4."""
+    return address.version == 6 and address.ipv4_mapped is not None
+
+
+def shown(source: Any) -> Any:
+    """A source as the kernel shows it: an IPv6 socket has IPv4's addresses in the same clothes."""
+    return source.ipv4_mapped if is_mapped(source) else source
+
+
+def hides(destination: Any) -> bool:
+    """Whether nothing is kept of a destination, since no answer can leave from there."""
+    return destination.version == 6 and (destination.is_multicast or destination.is_unspecified)
+
+
+@pytest.mark.parametrize("is_shared", [False, True], ids=["own", "shared"])
+def test_filter_and_twin_agree(sock: socket.socket, monkeypatch: pytest.MonkeyPatch, is_shared: bool) -> None:
+    """On headers of every kind; and all or few of the datagrams that are refused for a reason come through, whatever is
+    sampled else.
+    """
     monkeypatch.setattr(loops, "own_addresses", lambda: frozenset({ip_address("127.0.0.1").packed, bytes(15) + b"\1"}))
     random = Random(1)
     host, number = sock.getsockname()[:2]
+    is_told = is_wildcard(host)
     versions = [4] if sock.family == socket.AF_INET else [6]
     if sock.family == socket.AF_INET6 and not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
         versions = [4, 6]
+    come_through = KEEP if is_shared else CUT
     seen: set[Reason] = set()
-    for _ in range(30):
+    silent = 0
+    for _ in range(20):
         chosen = LoopRules(**{name: random.random() < 0.7 for name in attrs.fields_dict(LoopRules)})
-        rules = PortRules(chosen, AccessList(some_networks(random), some_networks(random)), sock, Clock())
+        access = AccessList(some_networks(random), some_networks(random))
+        rules = PortRules(chosen, access, sock, Clock(), is_shared=is_shared)
         own = frozenset({number, OTHER_PORT})
         rules.set_own_ports(own)
-        for _ in range(60):
+
+        @functools.cache
+        def program(sampled: frozenset[Reason] = frozenset()) -> bytes:
+            return rules.program(own, sampled)  # noqa: B023  # it is of these rules alone
+
+        for _ in range(80):
             version = random.choice(versions)
             port = random.choice([*REFLECTORS, number, OTHER_PORT, 5000, 5000, 5000])
-            destination = some_address(random, version) if is_wildcard(host) else ip_address(host)
-            datagram = Datagram(some_address(random, version), port, destination, number)
-            sent_to_many = rules.by_destination and str(datagram.destination) in MANY
-            is_cut = result(rules.program(own), datagram, LARGEST) == CUT
-            reason = rules.verdict(datagram.name, is_cut and not sent_to_many) or (TO_MANY if sent_to_many else None)
-            assert is_cut == (reason is not None), (datagram, reason)
-            if reason is None:
-                assert result(rules.program(own), datagram, LARGEST) == KEEP
+            destination = some_destination(random, version) if is_told else ip_address(host)
+            source = some_address(random, version)
+            interface = random.choice([LOOPBACK, LOOPBACK + 1]) if source.is_loopback else LOOPBACK + 1
+            datagram = Datagram(source, port, destination, number, interface)
+            all_of_it = result(program(), datagram, LARGEST)
+            peer = datagram.peer(sock.family, is_told=is_told)
+            elsewhere = interface != LOOPBACK and shown(source).is_loopback
+            is_certain = elsewhere and shown(destination).version == 4 and shown(destination).is_loopback
+            is_seen = is_mapped(source) != is_mapped(destination) and not hides(destination)
+            assert peer.is_forged == (is_told and (is_certain or is_seen))
+            assert peer.is_loopback == (shown(source).is_loopback and not (is_told and elsewhere))
+            if is_mapped(source) or is_mapped(destination) or elsewhere:
+                assert all_of_it == DROP, datagram
+                if peer.is_forged or (versions == [6] and is_mapped(source)):
+                    assert rules.verdict(peer.name, forged=peer.is_forged) == FORGED
+                silent += 1
                 continue
-            assert result(rules.program(own, seen - {reason}), datagram, LARGEST) == CUT, (datagram, reason)
-            assert result(rules.program(own, {reason}), datagram, LARGEST) == DROP, (datagram, reason)
-            assert result(rules.program(own, {reason}), datagram, 0) == CUT
+            sent_to_many = rules.by_destination and peer.sent_to_many
+            cut = all_of_it == CUT and not sent_to_many
+            reason = rules.verdict(peer.name, cut, peer.is_forged) or (TO_MANY if sent_to_many else None)
+            if is_shared and reason == OWN_PORT:  # the twin's alone
+                assert all_of_it == KEEP
+                continue
+            if reason == OWN_PORT and interface != LOOPBACK:  # its own address from outside: where the filter lets it
+                assert all_of_it == KEEP
+                continue
+            if reason is None:
+                assert all_of_it == KEEP, datagram
+                continue
+            assert all_of_it == come_through, (datagram, reason)
+            assert result(program(frozenset(seen - {reason})), datagram, LARGEST) == come_through, (datagram, reason)
+            assert result(program(frozenset({reason})), datagram, LARGEST) == DROP, (datagram, reason)
+            assert result(program(frozenset({reason})), datagram, 0) == come_through
             seen.add(reason)
-    assert len(seen) >= 6
+    assert len(seen) >= 5 - is_shared
+    assert silent > 10

@@ -2,7 +2,7 @@
 
 import socket
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sized
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sized
 from socket import AF_INET, AF_INET6
 
 from twisted.internet.interfaces import IReactorTime
@@ -87,8 +87,6 @@ class PortRules:
             sockopts.is_only_ipv6(sock) or not (is_wildcard(host) or host.startswith("::ffff:"))
         )
         self._versions = (4,) if sock.family == AF_INET else (6,) if only_ipv6 else (4, 6)
-        # Whether the twin is told by which interface a datagram came, and the version of IP that its header has.
-        self._is_told = is_wildcard(host)
         #: Whether datagrams may differ in their destinations, and these matter.
         self.by_destination = loops.to_many and is_wildcard(host)
         self._to_many = loops.to_many and _is_many(raw_address(pack(sock.getsockname())))
@@ -133,17 +131,17 @@ class PortRules:
         sources that are no interface's addresses (ip-route(8), type local; transparent proxies). A `forged` source is
         none that can have come this way (`Peer.is_forged`).
         """
-        if forged:
-            return self._by_number(int.from_bytes(name[2:4], "big")) or FORGED
+        if forged or (self._versions == (6,) and is_mapped(name)):
+            return FORGED
         try:
             return self._remembered[name]
         except KeyError:
             pass
         address = raw_address(name)
         port = int.from_bytes(name[2:4], "big")
-        reason = self._by_number(port)
-        if reason is None and self._versions == (6,) and is_mapped(name):
-            reason = FORGED
+        reason = self._ports.find(port)
+        if reason is None and port == self._number and self._loops.equal_ports:
+            reason = EQUAL_PORT
         own = reason is None and port in self._own
         if own and address in self._own_addresses:
             reason = OWN_PORT
@@ -157,12 +155,6 @@ class PortRules:
             if len(self._remembered) >= MAX_VERDICTS:
                 self._remembered.clear()
             self._remembered[name] = reason
-        return reason
-
-    def _by_number(self, port: int) -> Reason | None:
-        reason = self._ports.find(port)
-        if reason is None and port == self._number and self._loops.equal_ports:
-            reason = EQUAL_PORT
         return reason
 
     # In the kernel
@@ -184,24 +176,34 @@ class PortRules:
         sources = self._sources if networks else self._loops.sources()
         keep, drop = Label(), Label()
         refuse: dict[Reason, Label] = defaultdict(Label)
-        items = [*mark, *self._by_port(own if self.filters(own) else (), refuse)]
-        ipv6 = Label()
-        if len(self._versions) == 2:
-            items += [load(IP_HEADER, 1), if_at_least(0x60, ipv6)]
-        for version in self._versions:
+        possible = Label()
+        items = [*mark, *self._each_version(lambda version: self._by_way(version, possible, drop)), possible]
+        items += self._by_port(own if self.filters(own) else (), refuse)
+
+        def by_address(version: int) -> Iterable[Instruction | Label]:
             served = Label()
-            items += [
-                *([ipv6] if version == 6 else []),
-                *self._by_way(version, refuse, drop),
+            return [
                 *search(_goals(sources[version], refuse, served), BITS[version], _SOURCE[version]),
                 served,
                 *self._by_destination(version, refuse, keep, drop),
             ]
+
+        items += self._each_version(by_address)
         # Jumps do not depend on what is sampled, so the length hardly does.
         items += [label for reason, label in refuse.items() if reason in sampled]
         items += [load(RANDOM), if_at_least((1 << 32) // ONE_IN, drop)]
         items += [label for reason, label in refuse.items() if reason not in sampled]
         return assemble([*items, end(KEEP if self._is_shared else CUT), drop, end(DROP), keep, end(KEEP)])
+
+    def _each_version(self, make: Callable[[int], Iterable[Instruction | Label]]) -> Iterator[Instruction | Label]:
+        """What is made for each version of IP that the socket hears."""
+        ipv6 = Label()
+        if len(self._versions) == 2:
+            yield from (load(IP_HEADER, 1), if_at_least(0x60, ipv6))
+        for version in self._versions:
+            if version == 6:
+                yield ipv6
+            yield from make(version)
 
     def _by_port(self, own: Iterable[int], refuse: Mapping[Reason, Label]) -> list[Instruction | Label]:
         passed, ours = Label(), Label()
@@ -217,24 +219,21 @@ class PortRules:
         from_here = if_equal(_LOOPBACK, refuse[OWN_PORT], passed)
         return [*search(ranges, 16, 0), ours, load(INTERFACE_INDEX), from_here, passed]
 
-    def _by_way(self, version: int, refuse: Mapping[Reason, Label], drop: Label) -> Iterable[Instruction | Label]:
-        """Refuse what cannot have come this way: from loopback by another interface, which IPv4 lets in where
+    def _by_way(self, version: int, possible: Label, drop: Label) -> Iterable[Instruction | Label]:
+        """Drop what cannot have come this way: from loopback by another interface, which IPv4 lets in where
         route_localnet is set, and IPv4's addresses in an IPv6 header, which Linux before 5.5 lets in.
 
-        There is a sample only where the twin knows as well.
+        Nobody needs a sample of these, and the twin could not always tell why it was cut.
         """
-        possible, loopback, last, destination = Label(), Label(), Label(), Label()
-        forged = refuse[FORGED] if self._is_told else drop
+        loopback, last, destination = Label(), Label(), Label()
         items: list[Instruction | Label]
         if version == 4:
             items = [load(_SOURCE[4], 1), if_equal(127, loopback, possible)]
         else:
-            items = []
-            if self._is_told:  # else it went to the address that the socket is bound to
-                items = [*_third_word(_DESTINATION[6], destination), if_equal(_MAPPED, drop), destination]
+            items = [*_third_word(_DESTINATION[6], destination), if_equal(_MAPPED, drop), destination]
             items += [*_third_word(_SOURCE[6], possible), if_equal(_MAPPED, drop), if_equal(0, last, possible)]
             items += [last, load(_SOURCE[6] + 12), if_equal(1, loopback, possible)]
-        return [*items, loopback, load(INTERFACE_INDEX), if_equal(_LOOPBACK, possible, forged), possible]
+        return [*items, loopback, load(INTERFACE_INDEX), if_equal(_LOOPBACK, possible, drop)]
 
     def _by_destination(
         self, version: int, refuse: Mapping[Reason, Label], keep: Label, drop: Label

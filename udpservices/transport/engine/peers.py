@@ -10,9 +10,9 @@ from udpservices.net.cmsg import ControlMessage
 from udpservices.transport.engine.ancillary import Ancillary
 from udpservices.transport.engine.reply_source import (
     answer_message,
-    came_elsewhere,
     is_of_other_family,
     was_sent_to_many,
+    went_to_loopback,
 )
 from udpservices.transport.engine.strides import unpacker
 
@@ -48,10 +48,11 @@ class Peer(tuple[str, int]):
     #: How many bytes the name and the control messages have: a port of another kind cannot use them.
     size: int
     #: Whether it is an address of loopback, 127.0.0.0/8 or ::1, and what it sent came by loopback, as far as the socket
-    #: is told: it is bound to a wildcard.
+    #: is told: it is bound to a wildcard. The kernel names another interface too where a local client asks an address
+    #: of that one.
     is_loopback: bool = False
-    #: Whether the address is forged, as far as the socket is told: one of loopback that came by another interface, or
-    #: one of IPv4 that stood in an IPv6 header.
+    #: Whether the address is forged, as far as the socket is told: one of loopback that came by another interface for
+    #: certain, since it went to loopback, or one of IPv4 that stood in an IPv6 header.
     is_forged: bool = False
     #: Whether what it sent went to a group or a broadcast address, where the socket is told; and if once it is not.
     sent_to_many: bool = False
@@ -81,6 +82,14 @@ def plain(peer: Peer) -> Peer:
     return found
 
 
+def from_elsewhere(peer: Peer) -> Peer:
+    """The same peer of loopback, as the sender of a datagram that came by another interface."""
+    found = Peer(peer)
+    forged = peer.is_forged or went_to_loopback(peer.raw_control)
+    vars(found).update(vars(peer), is_loopback=False, is_forged=forged)
+    return found
+
+
 def peer_at(address: SocketAddress, raw_control: bytes = b"") -> Peer:
     """The peer at an address as `socket` gives it; `raw_control` is what an answer must carry."""
     found = Peer(host_and_port(address))
@@ -89,8 +98,8 @@ def peer_at(address: SocketAddress, raw_control: bytes = b"") -> Peer:
     found.raw_control = raw_control
     found.control = answer_message(raw_control)
     found.size = len(found.name) + len(raw_control)
-    found.is_loopback = is_loopback(found.name) and not came_elsewhere(raw_control)
-    found.is_forged = is_forged(found.name, raw_control)
+    found.is_loopback = is_loopback(found.name)
+    found.is_forged = is_of_other_family(is_mapped(found.name), raw_control)
     found.sent_to_many = was_sent_to_many(raw_control)
     return found
 
@@ -129,13 +138,6 @@ def raw_address(name: bytes) -> bytes:
 def is_mapped(name: bytes) -> bool:
     """Whether the address in a name is IPv4's in IPv6's clothes."""
     return name[8:20] == MAPPED_PREFIX
-
-
-def is_forged(name: bytes, raw_control: bytes) -> bool:
-    """Whether nobody can have sent a datagram from there, by what was told of it; see `Peer`."""
-    if came_elsewhere(raw_control) and is_loopback(name):
-        return True
-    return is_of_other_family(is_mapped(name), raw_control)
 
 
 def is_loopback(name: bytes) -> bool:

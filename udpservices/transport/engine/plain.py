@@ -20,12 +20,12 @@ from udpservices.transport.engine.peers import (
     Peer,
     PeersByAddress,
     described,
-    is_loopback,
-    pack,
+    from_elsewhere,
     peer_at,
     plain,
 )
 from udpservices.transport.engine.received import Copies
+from udpservices.transport.engine.send_reserve import SendReserve
 
 #: The longest payload that can be sent: RFC 768's length field, and for IPv4 RFC 791's too.
 LONGEST = {socket.AF_INET: 65507, socket.AF_INET6: 65527}
@@ -65,6 +65,7 @@ class PlainEngine:
             sock.sendmsg,
         )
         self._connection = connection
+        self._reserve = SendReserve(sock)
         self._wanted = wanted
         self._with_destination = with_destination
         self._by_address = PeersByAddress(untold=with_destination)
@@ -167,9 +168,11 @@ class PlainEngine:
 
     def _asking(self, address: SocketAddress, control: Sequence[ControlMessage]) -> Peer:
         """The peer at an address, who is to be answered from where he asked."""
-        answer = reply_source.told(control, self._socket.family, from_loopback=is_loopback(pack(address)))
+        answer = reply_source.told(control, self._socket.family)
         if answer:
-            return peer_at(address, answer)
+            found = peer_at(address, answer)
+            elsewhere = found.is_loopback and reply_source.came_elsewhere(control, self._socket.family)
+            return from_elsewhere(found) if elsewhere else found
         self.ask_again()
         return self._by_address[address]
 
@@ -229,6 +232,8 @@ class PlainEngine:
                 earlier = (error,)
         elif peer.control and error.errno == errno.EINVAL:  # what was asked is no source address: a broadcast, say
             failed = self.attempt(datagram, plain(peer))
+        if failed is not None and failed.errno in WOULD_BLOCK and self._connection.peer is None:
+            failed = self._reserve.send(peer, failed, lambda: self.attempt(datagram, peer))
         return Outcome(1, earlier=earlier) if failed is None else Outcome(0, 1, failed, earlier)
 
     def may_be_of_earlier(self, error: OSError) -> bool:

@@ -24,8 +24,8 @@ from udpservices.transport.engine.libc import (
     receive_many,
     send_many,
 )
-from udpservices.transport.engine.peers import NAME_SIZE, is_forged, is_loopback, may_have_loopback
-from udpservices.transport.engine.reply_source import ReplySources
+from udpservices.transport.engine.peers import NAME_SIZE, is_loopback, is_mapped, may_have_loopback
+from udpservices.transport.engine.reply_source import ReplySources, is_of_other_family
 from udpservices.transport.engine.strides import unpacker
 
 
@@ -100,25 +100,17 @@ class ReceiveSlots:
         return sizes if any(sizes) else []
 
     def _turn_replies(self, replies: ReplySources, count: int) -> None:
-        elsewhere: list[tuple[int, int]] = []
-        if may_have_loopback(self.names, self.name_size, count):
-            size, names = self.name_size, self.names
-            elsewhere = [
-                (slot, index)
-                for slot, index in replies.elsewhere(count)
-                if is_loopback(names[slot * size : (slot + 1) * size])
-            ]
+        names, size = self.names, self.name_size
+        elsewhere = replies.elsewhere(count) if may_have_loopback(names, size, count) else []
+        self.elsewhere = [slot for slot in elsewhere if is_loopback(names[slot * size : (slot + 1) * size])]
         replies.turn(count)
-        for slot, index in elsewhere:
-            replies.name_interface(slot, index)
-        self.elsewhere = [slot for slot, _ in elsewhere]
 
-    def forged(self, count: int) -> list[int]:
-        """Which of the first `count` slots have sources that are forged, see `Peer.is_forged`."""
+    def of_other_family(self, count: int) -> list[int]:
+        """Which of the first `count` slots have IPv4's addresses that stood in an IPv6 header."""
         if self._replies is None or self.name_size == NAME_SIZE[AF_INET]:
-            return self.elsewhere
-        told = map(is_forged, self.received_names(count), self._replies.taken(count))
-        return [slot for slot, forged in enumerate(told) if forged]
+            return []
+        told = map(is_of_other_family, map(is_mapped, self.received_names(count)), self._replies.taken(count))
+        return [slot for slot, is_other in enumerate(told) if is_other]
 
     def _turn_segment(self, slot: int) -> int:
         """UDP_GRO's word of a flow, which comes first, becomes UDP_SEGMENT's, behind what an answer carries."""

@@ -7,7 +7,7 @@ from operator import is_
 from typing import Final
 
 from udpservices.transport.engine.gso import datagrams_in
-from udpservices.transport.engine.peers import Peer, PeersByName, count_loopback, is_loopback
+from udpservices.transport.engine.peers import Peer, PeersByName, count_loopback, from_elsewhere, is_loopback
 from udpservices.transport.engine.receive_slots import ReceiveSlots
 
 
@@ -118,8 +118,12 @@ class InPlace:
     def _slot_peers(self) -> list[Peer]:
         table, count = self._table, self.pieces
         if self.slots.comes_from_one(count):
-            return [table[self.slots.keys(1)[0]]] * count
-        return list(map(table.__getitem__, self.slots.keys(count)))
+            found = [table[self.slots.keys(1)[0]]] * count
+        else:
+            found = list(map(table.__getitem__, self.slots.keys(count)))
+        for slot in self.slots.elsewhere:
+            found[slot] = from_elsewhere(found[slot])
+        return found
 
     @property
     def payloads(self) -> tuple[bytes, ...]:
@@ -178,8 +182,8 @@ class InPlace:
         return found
 
     def forged(self) -> Sequence[int]:
-        found = self.slots.forged(self.pieces)
-        if found and self.segment_sizes:
+        found = self.slots.of_other_family(self.pieces)
+        if self.slots.elsewhere or (found and self.segment_sizes):
             return [index for index, peer in enumerate(self.peers) if peer.is_forged]
         return found
 
@@ -197,7 +201,7 @@ class InPlace:
 
     def selected(self, indices: Sequence[int]) -> Copies:
         """What is not selected is not taken out: it may be most of a flood."""
-        if self.segment_sizes:
+        if self.segment_sizes or self.slots.elsewhere:
             return Copies(self.payloads, self.peers).selected(indices)
         keys, table, all_slots = self.slots.keys(self.pieces), self._table, range(self.pieces)
         slots = [all_slots[index] for index in indices]

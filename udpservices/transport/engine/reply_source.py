@@ -37,6 +37,9 @@ _BROADCAST = (b"\xff" * 4, b"\x7f\xff\xff\xff")
 # Of every network namespace (network_namespaces(7)).
 _LOOPBACK_INTERFACE = 1
 
+# The first byte of its addresses (RFC 1122 section 3.2.1.3).
+_LOOPBACK_NETWORK = 127
+
 
 def leave_by(index: int) -> bytes:
     """A control message that has an IPv4 datagram leave by this interface; 0 is no interface."""
@@ -111,15 +114,12 @@ def came_by(raw: bytes) -> int:
     return int.from_bytes(raw[at : at + 4], sys.byteorder)
 
 
-def came_elsewhere(raw: bytes) -> bool:
-    """Whether a control message names another interface than loopback's."""
-    return came_by(raw) not in (0, _LOOPBACK_INTERFACE)
-
-
-def with_interface(raw: bytes, index: int) -> bytes:
-    """A control message of a destination with another interface in it."""
-    at = 4 * _INTERFACE_WORD[len(raw)]
-    return raw[:at] + index.to_bytes(4, sys.byteorder) + raw[at + 4 :]
+def went_to_loopback(raw: bytes) -> bool:
+    """Whether a destination is an IPv4 address of loopback: what a local client sends there comes by loopback."""
+    if len(raw) == CONTROL_SIZE[AF_INET]:
+        return raw[_DATA + 8] == _LOOPBACK_NETWORK
+    address = raw[_DATA : _DATA + 16]
+    return address[:12] == MAPPED_PREFIX and address[12] == _LOOPBACK_NETWORK
 
 
 def is_of_other_family(is_mapped: bool, raw: bytes) -> bool:
@@ -175,16 +175,11 @@ class ReplySources:
         for at in range(0, count * stride, stride):
             memory[at : at + size] = answer_control(memory[at : at + size])
 
-    def elsewhere(self, count: int) -> list[tuple[int, int]]:
-        """Which of the first `count` came by another interface than loopback's, and by which: before `turn`."""
+    def elsewhere(self, count: int) -> list[int]:
+        """Which of the first `count` came by another interface than loopback's: before `turn`."""
         if self._interfaces[:count].tolist().count(_LOOPBACK_INTERFACE) == count:
             return []
-        found = enumerate(map(came_by, self.taken(count)))
-        return [(slot, index) for slot, index in found if index not in (0, _LOOPBACK_INTERFACE)]
-
-    def name_interface(self, slot: int, index: int) -> None:
-        """Put an interface into a message that was turned."""
-        self._interfaces[slot] = index
+        return [slot for slot, raw in enumerate(self.taken(count)) if came_by(raw) not in (0, _LOOPBACK_INTERFACE)]
 
     def forget(self, slot: int) -> None:
         """The kernel told no destination of this one: an older one still lies there."""
@@ -212,15 +207,19 @@ class ReplySources:
         return [slot for slot, control in enumerate(self.taken(count)) if was_sent_to_many(control)]
 
 
-def told(messages: Sequence[ControlMessage], family: int, *, from_loopback: bool) -> bytes:
-    """What an answer must carry, by the control messages of one datagram (`socket.recvmsg`); it may be nothing.
+def told(messages: Sequence[ControlMessage], family: int) -> bytes:
+    """What an answer must carry, by the control messages of one datagram (`socket.recvmsg`); it may be nothing."""
+    return answer_control(_destination(messages, family))
 
-    `from_loopback`: the source is an address of loopback. Then another interface is kept in mind, see `Peer.is_forged`.
-    """
+
+def came_elsewhere(messages: Sequence[ControlMessage], family: int) -> bool:
+    """Whether these control messages name another interface than loopback's."""
+    return came_by(_destination(messages, family)) not in (0, _LOOPBACK_INTERFACE)
+
+
+def _destination(messages: Sequence[ControlMessage], family: int) -> bytes:
     wanted = DESTINATION[AF_INET6 if family == AF_INET6 else AF_INET]
     for message in messages:
         if message[:2] == wanted:
-            raw = pack_control(message)
-            answer = answer_control(raw)
-            return with_interface(answer, came_by(raw)) if from_loopback and came_elsewhere(raw) else answer
+            return pack_control(message)
     return b""
