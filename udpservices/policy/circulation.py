@@ -102,7 +102,7 @@ class LoopBreaker(Policy):
     def passes(self, payload: bytes, peer: Peer) -> bool:
         """Whether one datagram is none that circulates, or none whose turn it is."""
         self._unseen -= 1
-        return self._unseen >= 0 or not self._look(peer.name, payload, 0)
+        return self._unseen >= 0 or not self._look(peer.name, payload, 0, local=peer.is_loopback)
 
     def __call__(self, batch: Batch) -> None:
         """Drop some of what circulates."""
@@ -110,20 +110,25 @@ class LoopBreaker(Policy):
         self._unseen -= count
         if self._unseen >= 0:
             return
-        if batch.from_loopback() == count:
+        local = batch.from_loopback()
+        if local == count:
             self._look_away(0)
             return
         names = batch.names
         dropped = set()
         while self._unseen < 0:
             index = count + self._unseen
-            if self._look(names[index], batch.view(index), count - 1 - index):
+            name = names[index]
+            if self._look(name, batch.view(index), count - 1 - index, local=local > 0 and is_loopback(name)):
                 dropped.add(index)
         if dropped:
             batch.keep([index for index in range(count) if index not in dropped])
 
-    def _look(self, name: bytes, payload: bytes | memoryview, behind: int) -> bool:
-        """Look at one datagram, with so many of its batch behind it; whether it is dropped. It is counted then."""
+    def _look(self, name: bytes, payload: bytes | memoryview, behind: int, *, local: bool) -> bool:
+        """Look at one datagram, with so many of its batch behind it; whether it is dropped. It is counted then.
+
+        What is `local`, from loopback, is not.
+        """
         now = self._seconds()
         self._look_away(behind)
         elapsed = now - self._began
@@ -132,7 +137,7 @@ class LoopBreaker(Policy):
         elif not self._sampling:
             self._sampling = True
             self._gap = self._came / max(elapsed, _WINDOW / SAMPLES) / SAMPLES
-        if not self._sampling or is_loopback(name) or not self._judge(raw_address(name), bytes(payload), now):
+        if not self._sampling or local or not self._judge(raw_address(name), bytes(payload), now):
             return False
         self._refusals.add(LOOP, name)
         return True

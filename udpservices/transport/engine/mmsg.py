@@ -4,6 +4,7 @@ import errno
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from functools import reduce
 from itertools import chain
 from operator import sub
 from typing import TypeVar
@@ -244,7 +245,7 @@ class MmsgEngine:
             failed, earlier = self._attempt(lambda: send(start, end))  # noqa: B023  # it is called at once
             if not isinstance(failed, OSError):
                 total = total.plus(Outcome(end - start, earlier=earlier))
-            elif failed.errno in UNSEGMENTABLE or failed.errno in REFUSED_CALL:
+            elif failed.errno in UNSEGMENTABLE | REFUSED_CALL | WOULD_BLOCK:
                 if failed.errno in UNSEGMENTABLE:
                     self._segments.refused(failed, size)
                 return total.plus(Outcome(0, earlier=earlier)).plus(plainly(start))
@@ -276,8 +277,8 @@ class MmsgEngine:
                 at += went
                 continue
             total = total.plus(Outcome(0, earlier=earlier))
-            if went.errno in WOULD_BLOCK:
-                return total.plus(Outcome(0, sum(weights[at:]), went))
+            if went.errno in WOULD_BLOCK:  # there may be room for some of them
+                return reduce(Outcome.plus, map(plainly, range(at, end)), total)
             if weights[at] > 1 and went.errno in UNSEGMENTABLE:
                 self._segments.refused(went, sizes[at])
                 total = total.plus(plainly(at))
