@@ -46,9 +46,7 @@ def is_found(address: bytes, interface: int = 0) -> bool:
         if _has_no_neighbours(sock, out):
             return True
         try:
-            neighbour = _ask(
-                sock, _RTM_GETNEIGH, _NEIGHBOUR.pack(family, out, 0, 0, 0) + _attribute(_NDA_DST, address)
-            )
+            neighbour = _ask(sock, _RTM_GETNEIGH, _NEIGHBOUR.pack(family, out, 0, 0, 0) + _attribute(_NDA_DST, address))
         except FileNotFoundError:  # it was never sent to, nor did it ask for this host
             return False
         state: int = _NEIGHBOUR.unpack_from(neighbour)[2]
