@@ -166,6 +166,7 @@ def batch(data: bytes) -> None:
     assert len(got.peers) == len(got.names) == datagrams >= count
     assert got.from_loopback() == sum(peer.is_loopback for peer in got.peers)
     assert list(got.sent_to_many()) == [index for index, peer in enumerate(got.peers) if peer.sent_to_many]
+    assert list(got.not_from_loopback()) == [index for index, peer in enumerate(got.peers) if not peer.is_loopback]
     assert list(got.forged()) == [index for index, peer in enumerate(got.peers) if peer.is_forged]
     got.reflect()
     for payload, peer in got:

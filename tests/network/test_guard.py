@@ -249,7 +249,7 @@ class TestCommands:
             forger = stack.enter_context(forging(client))
             own = stack.enter_context(server.udp_socket("127.0.0.2", 5555))
             # Where it went to another address, the kernel names the same interface of what a local client sends there.
-            forger.send(("127.0.0.2", 5555), (server.ipv4, PORT), b"from outside")
+            forger.send(("127.0.0.2", 5555), (server.ipv4, PORT), b"from outside", hardware(server))
             if which != "one address":
                 forger.send(("127.0.0.2", 5555), ("127.0.0.1", PORT), b"from outside", hardware(server))
             assert client.ask(server.ipv4, PORT, b"hello") == b"hello"
@@ -279,7 +279,7 @@ class TestCommands:
             server.udp_socket("127.0.0.3") as own,
         ):
             for number in range(50):
-                forger.send(("127.0.0.2", 5000 + number), (server.ipv4, PORT), b"from outside")
+                forger.send(("127.0.0.2", 5000 + number), (server.ipv4, PORT), b"from outside", hardware(server))
                 own.sendto(b"from here", ("127.0.0.1", PORT))
             for _ in range(50):
                 assert own.recv(100) == b"from here"

@@ -138,7 +138,7 @@ def shown(source: Any) -> Any:
 
 def hides(destination: Any) -> bool:
     """Whether nothing is kept of a destination, since no answer can leave from there."""
-    return destination.version == 6 and (destination.is_multicast or destination.is_unspecified)
+    return bool(destination.version == 6 and (destination.is_multicast or destination.is_unspecified))
 
 
 @pytest.mark.parametrize("is_shared", [False, True], ids=["own", "shared"])

@@ -132,8 +132,7 @@ class RateLimiter(Policy):
 
     def _judge_others(self, batch: Batch) -> None:
         """Drop what is over the limit, and not from loopback."""
-        names, forged = batch.names, frozenset(batch.forged())
-        others = [index for index, name in enumerate(names) if index in forged or not is_loopback(name)]
+        names, others = batch.names, batch.not_from_loopback()
         self._unseen -= len(others)
         if self._unseen < 0:
             over = self._over(len(others), lambda: [names[index] for index in others])

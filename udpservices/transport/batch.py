@@ -108,6 +108,10 @@ class Batch:
         """How many of the datagrams addresses of this host's loopback sent; see `Peer.is_loopback`."""
         return self._check().from_loopback()
 
+    def not_from_loopback(self) -> Sequence[int]:
+        """The indices of the others."""
+        return self._check().not_from_loopback()
+
     def view(self, index: int) -> memoryview:
         """One datagram's payload, read-only and where it lies: valid as long as the batch is.
 

@@ -99,6 +99,9 @@ class Received(Protocol):
     def from_loopback(self) -> int:
         """How many of them addresses of loopback sent, by loopback as far as the socket is told."""
 
+    def not_from_loopback(self) -> Sequence[int]:
+        """The indices of the others."""
+
     def sent_to_many(self) -> Sequence[int]:
         """The indices of those that were sent to a group or a broadcast address, where the socket is told."""
 

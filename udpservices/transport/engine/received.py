@@ -51,6 +51,9 @@ class Copies:
     def from_loopback(self) -> int:
         return sum(peer.is_loopback for peer in self.peers)
 
+    def not_from_loopback(self) -> Sequence[int]:
+        return [index for index, peer in enumerate(self.peers) if not peer.is_loopback]
+
     def sent_to_many(self) -> Sequence[int]:
         return [index for index, peer in enumerate(self.peers) if peer.sent_to_many]
 
@@ -170,6 +173,11 @@ class InPlace:
             weights = enumerate(self._weights())
             return sum(weight for slot, weight in weights if slot not in elsewhere and is_loopback(self._name(slot)))
         return count_loopback(self.slots.names, self.slots.name_size, self.pieces) - len(elsewhere)
+
+    def not_from_loopback(self) -> Sequence[int]:
+        if self.slots.elsewhere or self.segment_sizes:
+            return [index for index, peer in enumerate(self.peers) if not peer.is_loopback]
+        return [index for index, name in enumerate(self.names) if not is_loopback(name)]
 
     def _name(self, slot: int) -> bytes:
         size = self.slots.name_size
