@@ -12,6 +12,7 @@ from tests.network.conftest import Hosts
 from tests.network.hosts import INTERFACE, Host
 from tests.network.raw import accept_any_source, forging
 from tests.support import Process
+from udpservices.net.bpf import detach
 
 PORT = 9999
 
@@ -91,7 +92,7 @@ def test_who_shares_it_hides_the_destination(hosts: Hosts, version: int) -> None
     ):
         level, option = (socket.IPPROTO_IP, 8) if version == 4 else (socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO)
         sock.setsockopt(level, option, 0)
-        sock.setsockopt(socket.SOL_SOCKET, 27, 0)  # SO_DETACH_FILTER
+        detach(sock)
         for _ in range(3):
             forger.send((source, heard.getsockname()[1]), (group, PORT), b"all of you")
         process.wait_for(r"refused \S+ \(sent to a group or a broadcast address")
