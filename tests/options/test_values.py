@@ -12,10 +12,10 @@ from udpservices.endpoints import DescriptorEndpoint, SystemdEndpoint, UDPEndpoi
 from udpservices.options import (
     MemberOptions,
 )
+from udpservices.policy.connection_limits import ConnectionLimits
 from udpservices.policy.guard.loop_rules import HARMLESS, NO_LOOP_RULES, LoopRules
 from udpservices.policy.guard.reasons import DENIED, NOT_ALLOWED
 from udpservices.policy.prefixes import PrefixLengths
-from udpservices.runtime.connections import ConnectionLimits
 from udpservices.services.echo import Echo
 from udpservices.services.serve import Serve
 

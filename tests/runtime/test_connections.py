@@ -16,8 +16,9 @@ from twisted.logger import LogEvent
 from tests.conftest import Turning
 from tests.support import logged, text
 from udpservices.net.streams import on_its_way
+from udpservices.policy.connection_limits import ConnectionLimits
 from udpservices.policy.prefixes import PrefixLengths
-from udpservices.runtime.connections import Connection, ConnectionLimits, Connections
+from udpservices.runtime.connections import Connection, Connections
 from udpservices.runtime.stream import StreamService
 from udpservices.services.echo import EchoStream
 

@@ -14,9 +14,10 @@ from tests.conftest import Turning
 from tests.machine import count_descriptors
 from tests.runtime.running import on_reactor
 from tests.services.commands import maker, parsed, refusal
-from tests.support import BIN, ask, run, twistd
+from tests.support import BIN, ask, run, twistd, udp_socket
 from udpservices import DatagramPort, DatagramService
 from udpservices.endpoints import UDPEndpoint
+from udpservices.net.routes import watch
 from udpservices.runtime.member import SharedDatagramService
 from udpservices.services.echo import Echo
 
@@ -54,6 +55,8 @@ class TestDescriptors:
             looks.append(Look(port))
             return looks[-1]
 
+        with udp_socket("0.0.0.0") as any_socket:
+            routes = watch(epoll.reactor, any_socket)  # a descriptor of the process
         service = kind("test", [endpoint] * COUNT, Echo, epoll.reactor, companions=[look])
         before = count_descriptors()
         service.bind()
@@ -62,6 +65,7 @@ class TestDescriptors:
         service.stopService()
         epoll.turn(3)
         assert count_descriptors() == before
+        routes.release()
 
 
 def limits(soft: int, hard: int) -> Callable[[], None]:
@@ -183,7 +187,7 @@ class TestWork:
     def test_listens(self, epoll: Turning) -> None:
         def life(count: int) -> int:
             words = [word for _ in range(count) for word in ("--listen", "127.0.0.1:0")]
-            return self.of_a_life(epoll, "udpecho", "--no-loop-guard", *words)
+            return self.of_a_life(epoll, "udpecho", *words)
 
         life(1)
         assert life(4 * COUNT) < 2.1 * life(2 * COUNT)

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 
 from udpservices.endpoints.base import EndpointError
 from udpservices.endpoints.grammar import escape
-from udpservices.net.addresses import Host, endpoint_text, parse_host
+from udpservices.net.addresses import Host, endpoint_text, is_multicast, parse_host
 from udpservices.net.sockets import bound_socket, explain
 
 _log = Logger()
@@ -43,6 +43,11 @@ class UDPEndpoint:
     def count(self) -> int:
         """One a family, or one an address."""
         return len(self.interfaces) or len(_ALL)
+
+    @property
+    def is_everyday(self) -> bool:
+        """Whether it has neither a device nor a group's address."""
+        return self.device is None and not any(map(is_multicast, self.interfaces))
 
     def open(self, *, reuse_port: bool = False, receive_buffer: int | None = None) -> list[socket.socket]:
         """See `Endpoint`. With port 0 the kernel chooses a number that is free at every address."""

@@ -28,6 +28,11 @@ class ImpairmentOptions(ServiceOptions):
     ]
 
     @property
+    def impairs(self) -> bool:
+        """Whether the network is to misbehave at all."""
+        return any(self[name] for name in ("drop", "duplicate", "reorder", "delay"))
+
+    @property
     def impairment(self) -> "Impairment":
         """How the network is to misbehave."""
         from udpservices.policy.impairment import Impairment

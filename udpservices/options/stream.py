@@ -11,7 +11,7 @@ from udpservices.policy.prefixes import PrefixLengths
 from udpservices.units import duration
 
 if TYPE_CHECKING:  # as in `guard`
-    from udpservices.runtime.connections import ConnectionLimits
+    from udpservices.policy.connection_limits import ConnectionLimits
 
 #: More than the kernel lets one process have open unless it is told otherwise (fs.nr_open).
 MAX_CONNECTIONS = 1_000_000
@@ -59,6 +59,6 @@ class StreamOptions(ServiceOptions):
     @property
     def connection_limits(self) -> "ConnectionLimits":
         """What clients over TCP are granted."""
-        from udpservices.runtime.connections import ConnectionLimits
+        from udpservices.policy.connection_limits import ConnectionLimits
 
         return ConnectionLimits(self["tcp-idle"], self["tcp-connections"], self.get("rate-prefix", PrefixLengths()))

@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 from twisted.application.service import MultiService
 from twisted.internet.protocol import AbstractDatagramProtocol
 
+from udpservices.endpoints import UDPEndpoint
 from udpservices.net.descriptors import make_room
 from udpservices.policy.log import log_datagrams
 from udpservices.runtime.datagram import DatagramService, MakeCompanion, MakePolicy
-from udpservices.runtime.stream import StreamService
 
 Kind = TypeVar("Kind", bound=DatagramService)
 
@@ -47,9 +47,11 @@ class Services(MultiService):
 
 def listening_service(protocol: Any, label: str, options: Any, reactor: Any) -> DatagramService | Services:
     """Serves a protocol's class with the shared options, over TCP as well where the options ask for it."""
-    service = datagram_service(DatagramService, protocol, label, options, reactor)
+    service = datagram_service(DatagramService, protocol, label, options, reactor, _keepers(label, options.endpoints))
     if not options.get("tcp"):
         return service
+    from udpservices.runtime.stream import StreamService  # few services need it
+
     both = Services()
     service.setServiceParent(both)
     stream = StreamService(
@@ -91,6 +93,15 @@ def datagram_service(
     )
 
 
+def _keepers(label: str, endpoints: Sequence[Any]) -> list[MakeCompanion]:
+    """What keeps ports on their devices, and in the groups that they are bound to: few ports need it."""
+    if all(isinstance(one, UDPEndpoint) and one.is_everyday for one in endpoints):
+        return []
+    from udpservices.runtime.member import keepers
+
+    return keepers(label)
+
+
 def _protocol_maker(protocol: Any, options: Any, reactor: Any) -> Callable[[], AbstractDatagramProtocol]:
     """What makes an instance of a protocol's class, once a socket."""
     if hasattr(protocol, "fromOptions"):
@@ -111,6 +122,6 @@ def _policies(options: Any) -> list[MakePolicy]:
     chosen: list[MakePolicy] = [options.guard.policy, options.rate_limit.policy, options.loop_breaking.policy]
     if options["log-datagrams"]:
         chosen.append(log_datagrams)
-    if impairment := options.impairment:
-        chosen.append(impairment.policy)
+    if options.impairs:
+        chosen.append(options.impairment.policy)
     return chosen

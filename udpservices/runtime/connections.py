@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Hashable
 from typing import Any
 
-import attrs
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IDelayedCall, ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
@@ -15,7 +14,7 @@ from zope.interface import directlyProvides, providedBy
 
 from udpservices.net.addresses import endpoint_text
 from udpservices.net.streams import on_its_way
-from udpservices.policy.prefixes import PrefixLengths
+from udpservices.policy.connection_limits import ConnectionLimits
 from udpservices.transport.engine.peers import pack, raw_address
 from udpservices.transport.log_throttle import LogThrottle
 
@@ -24,18 +23,6 @@ GRAIN = 0.05
 
 IDLE = "idle"
 CROWDED = "crowded"
-
-
-@attrs.frozen
-class ConnectionLimits:
-    """What a stream listener grants its clients."""
-
-    #: Seconds after which a connection ends that nothing came by and nothing went by; 0 for never.
-    idle: float = 60.0
-    #: How many there may be at a time.
-    most: int = 500
-    #: Whose connections are one's: when there are too many, one ends of the prefix that has most.
-    prefix: PrefixLengths = attrs.field(factory=PrefixLengths)
 
 
 def name_of(addr: IPv4Address | IPv6Address) -> bytes:

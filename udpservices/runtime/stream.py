@@ -19,8 +19,9 @@ from udpservices.endpoints.stream import stream_description
 from udpservices.net.addresses import endpoint_text
 from udpservices.net.descriptors import has_descriptor_to_spare
 from udpservices.policy.access import AccessList
+from udpservices.policy.connection_limits import ConnectionLimits
 from udpservices.policy.guard.reasons import Refusals
-from udpservices.runtime.connections import ConnectionLimits, Connections, name_of
+from udpservices.runtime.connections import Connections, name_of
 from udpservices.transport.counters import Counters
 from udpservices.transport.engine.peers import raw_address
 from udpservices.transport.log_throttle import LogThrottle
