@@ -30,23 +30,21 @@ class Load:
     def __init__(self) -> None:
         #: Whether to read one by one.
         self.is_light = MAY_BE_LIGHT
-        self._singles = SINGLES
+        #: How many to read one by one in this turn.
+        self.singles = SINGLES
+        self._most = SINGLES
         self._alone = 0
         self._unseen = 0
         self._look_after = LOOK_SOON
         self._small = 0
 
-    @property
-    def singles(self) -> int:
-        """How many to read one by one in this turn."""
-        return 1 if self._alone else self._singles
-
     def brought(self, count: int) -> None:
         """A turn that reads one by one brought so many."""
         if self._alone:
             self._alone = self._alone - 1 if count else 0
+            self.singles = 1 if self._alone else self._most
         elif count == 1:
-            self._alone = ALONE
+            self._alone, self.singles = ALONE, 1
         elif count > FEW:
             self._unseen += count
             if self._unseen >= self._look_after:  # one small batch is enough to go back
@@ -55,9 +53,10 @@ class Load:
     def began_with(self, count: int, pieces: int) -> None:
         """The first batch of a turn has so many datagrams, in so many pieces."""
         if count > FEW or count > pieces:
-            self._small, self._look_after, self._singles = 0, LOOK_SOON, SINGLES
+            self._small, self._look_after, self._most = 0, LOOK_SOON, SINGLES
             return
         self._small += 1
         if self._small >= SMALL_BATCHES:
             self.is_light, self._small, self._unseen = MAY_BE_LIGHT, 0, 0
-            self._look_after, self._singles = min(4 * self._look_after, LOOK_SELDOM), MORE_SINGLES
+            self._look_after = min(4 * self._look_after, LOOK_SELDOM)
+            self._alone, self.singles, self._most = 0, MORE_SINGLES, MORE_SINGLES

@@ -173,19 +173,22 @@ class ReadLoop:
 
     def _read_one_by_one(self) -> None:
         """A client that waits for an answer has it while the next datagram is read."""
-        writer = self._writer
+        writer, load = self._writer, self.load
         outer = writer.current
-        writer.flush()
-        read = 0
+        if writer.is_gathering:
+            writer.flush()
         try:
-            read = self._delivery.deliver_arrivals(self._plain.arrivals(self.load.singles))
+            read = self._delivery.deliver_arrivals(self._plain.arrivals(load.singles))
         except OSError as error:
             self._failed(error)
             return
         finally:
             writer.go_back_to(outer)
-        self.load.brought(read)
-        self._settle(read)
+        load.brought(read)
+        if read:
+            self._fruitless = 0
+        else:
+            self._settle(read)
 
     def _settle(self, read: int) -> None:
         """A turn of the poller's brought so many; where none, an error may have been what it called for."""

@@ -55,7 +55,8 @@ class Writer:
         self._open = True
         #: Whom the datagram is from that the protocol is handed now.
         self.current: Peer = NOBODY
-        self._gathering = False
+        #: Whether what is written waits for `flush`.
+        self.is_gathering = False
         self._answered: Received | None = None
         self._full = FULL
         self._due = 0.0
@@ -96,7 +97,7 @@ class Writer:
     def write(self, datagram: bytes, addr: tuple[str, int] | None = None) -> None:
         """Do what `DatagramPort.write` says: send, or keep for `flush` while answers are gathered."""
         peer = addr if addr is self.current else self.whom(addr)
-        if not self._gathering:
+        if not self.is_gathering:
             error = self._attempt(datagram, peer)
             if error is None:
                 self._counters.sent += 1
@@ -128,21 +129,21 @@ class Writer:
 
         Where it is not `watched` by calls of `send_what_is_due`, each write looks at the clock.
         """
-        self._gathering = True
+        self.is_gathering = True
         self._answered = received
         self._full = FULL if received is None else max(FULL, len(received))
         self._due = 0.0 if watched else monotonic() + LONGEST_WAIT
 
     def flush(self) -> None:
         """Send what was gathered, in order, and gather no more."""
-        self._gathering = False
+        self.is_gathering = False
         if self._data:
             self._send_gathered()
         self._answered = None
 
     def send_what_is_due(self) -> None:
         """Send what was gathered, and each datagram at once from now on: what is handled takes its time."""
-        if self._gathering:
+        if self.is_gathering:
             self.flush()
 
     def _send_gathered(self) -> None:
