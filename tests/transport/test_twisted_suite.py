@@ -17,6 +17,7 @@ _ON_UVLOOP = """
 import asyncio, sys, uvloop
 from twisted.scripts.trial import run
 asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+asyncio.set_event_loop(asyncio.new_event_loop())  # which an older Twisted takes
 sys.argv[0] = "trial"
 run()
 """
