@@ -141,6 +141,7 @@ class TestMistakes:
     def test_not_for_services_without_a_stream(self) -> None:
         assert refusal("udplength", "--tcp", "0").startswith("udplength: option --tcp not recognized")
 
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
     @pytest.mark.parametrize("written", ["taken", "tcp:", "unix:/nonexistent/echo"])
     def test_nothing_is_left_open(self, epoll: Turning, written: str) -> None:
         """The UDP sockets, which were bound before, are closed again."""
