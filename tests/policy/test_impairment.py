@@ -339,6 +339,31 @@ class TestStop:
             assert not network.reactor.getDelayedCalls()
 
 
+class TestHandlersThatTurnTheReactor:
+    def test_late_ones_come_in_order_and_once(self) -> None:
+        """Others arrive, and are due, while one is handled."""
+        with Network(Impairment(delay=1.0)) as network:
+            received = network.protocol.datagramReceived
+
+            def turning(datagram: bytes, addr: tuple[str, int]) -> None:
+                received(datagram, addr)
+                if datagram == b"0":
+                    network.arrive(b"3")
+                    network.reactor.advance(1.0)
+
+            network.protocol.datagramReceived = turning  # type: ignore[method-assign]
+            network.arrive(*numbered(2))
+            network.reactor.advance(0.5)
+            network.arrive(b"2")
+            network.reactor.advance(0.5)
+            for _ in range(4):
+                network.reactor.advance(1.0)
+            assert sorted(network.delivered) == [b"0", b"1", b"2", b"3"]
+            assert network.delivered.index(b"2") < network.delivered.index(b"3")
+            assert network.withheld == 0
+            assert not network.reactor.getDelayedCalls()
+
+
 class TestOverTheWire:
     """A client of `twistd udpecho` on a bad network."""
 
