@@ -14,20 +14,21 @@ from typing import NamedTuple
 from udpservices.net.addresses import Host
 
 # linux/netlink.h, linux/rtnetlink.h, linux/if_addr.h
-_NETLINK_ROUTE = 0
+NETLINK_ROUTE = 0
 _NLM_F_REQUEST = 1
 _NLM_F_DUMP = 0x300
 _NLMSG_ERROR = 2
 _NLMSG_DONE = 3
 _RTM_GETADDR = 22
-_RTM_GETROUTE = 26
-_RTA_DST = 1
-_RTA_OIF = 4
+RTM_GETROUTE = 26
+RTA_DST = 1
+RTA_OIF = 4
 _IFA_ADDRESS = 1
 _IFA_LOCAL = 2
 _IFA_CACHEINFO = 6
 _HEADER = struct.Struct("@IHHII")  # struct nlmsghdr
-_ROUTE = struct.Struct("@8BI")  # struct rtmsg
+#: ``struct rtmsg``.
+ROUTE = struct.Struct("@8BI")
 _ADDRESS = struct.Struct("@4BI")  # struct ifaddrmsg
 _ATTRIBUTE = struct.Struct("@HH")  # struct rtattr
 
@@ -52,10 +53,10 @@ class Assigned(NamedTuple):
 def route_interface(host: Host) -> int:
     """The index of the interface of the route to a host; 0 where the route has none. Raises OSError without a route."""
     raw = socket.inet_pton(host.family, host.address)
-    request = _ROUTE.pack(host.family, len(raw) * 8, *[0] * 7) + _ATTRIBUTE.pack(4 + len(raw), _RTA_DST) + raw
-    with _opened() as sock:
-        (answer,) = _ask(sock, _RTM_GETROUTE, _NLM_F_REQUEST, request)
-    found = dict(_attributes(answer[_ROUTE.size :])).get(_RTA_OIF)
+    request = ROUTE.pack(host.family, len(raw) * 8, *[0] * 7) + attribute(RTA_DST, raw)
+    with opened() as sock:
+        (answer,) = ask(sock, RTM_GETROUTE, request)
+    found = dict(attributes_of(answer[ROUTE.size :])).get(RTA_OIF)
     index: int = struct.unpack("@i", found)[0] if found else 0
     return index
 
@@ -63,25 +64,27 @@ def route_interface(host: Host) -> int:
 def assigned_addresses() -> frozenset[Assigned]:
     """All addresses of this host. One that went and came back was created later (``struct ifa_cacheinfo``)."""
     found = set()
-    with _opened() as sock:
-        for answer in _ask(sock, _RTM_GETADDR, _NLM_F_REQUEST | _NLM_F_DUMP, _ADDRESS.pack(0, 0, 0, 0, 0)):
+    with opened() as sock:
+        for answer in ask(sock, _RTM_GETADDR, _ADDRESS.pack(0, 0, 0, 0, 0), dump=True):
             index = _ADDRESS.unpack_from(answer)[4]
-            attributes = dict(_attributes(answer[_ADDRESS.size :]))
+            attributes = dict(attributes_of(answer[_ADDRESS.size :]))
             address = attributes.get(_IFA_LOCAL) or attributes.get(_IFA_ADDRESS, b"")
             cache = attributes.get(_IFA_CACHEINFO)
             found.add(Assigned(index, address, struct.unpack_from("@I", cache, 8)[0] if cache else 0))
     return frozenset(found)
 
 
-def _opened() -> socket.socket:
-    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_ROUTE)
+def opened() -> socket.socket:
+    """A socket to ask by, which the caller closes. Raises OSError."""
+    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_ROUTE)
 
 
-def _ask(sock: socket.socket, kind: int, flags: int, request: bytes) -> Iterator[bytes]:
+def ask(sock: socket.socket, kind: int, request: bytes, *, dump: bool = False) -> Iterator[bytes]:
     """What the kernel answers: one message, or all of a dump, each without its header. Raises OSError."""
+    flags = _NLM_F_REQUEST | (_NLM_F_DUMP if dump else 0)
     sock.send(_HEADER.pack(_HEADER.size + len(request), kind, flags, 0, 0) + request)
     while True:
-        answer = sock.recv(1 << 18)
+        answer = sock.recv(1 << 18 if dump else 8192)
         at = 0
         while at + _HEADER.size <= len(answer):
             length, told = _HEADER.unpack_from(answer, at)[:2]
@@ -93,11 +96,17 @@ def _ask(sock: socket.socket, kind: int, flags: int, request: bytes) -> Iterator
                 return
             yield body
             at += max(_aligned(length), _HEADER.size)
-        if not flags & _NLM_F_DUMP:
+        if not dump:
             return
 
 
-def _attributes(raw: bytes) -> Iterator[tuple[int, bytes]]:
+def attribute(kind: int, value: bytes) -> bytes:
+    """One attribute of a request (``struct rtattr``)."""
+    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value
+
+
+def attributes_of(raw: bytes) -> Iterator[tuple[int, bytes]]:
+    """The attributes of an answer, by their kinds."""
     at = 0
     while at + _ATTRIBUTE.size <= len(raw):
         length, kind = _ATTRIBUTE.unpack_from(raw, at)

@@ -11,12 +11,12 @@ from weakref import WeakKeyDictionary
 from twisted.internet.abstract import FileDescriptor
 
 from udpservices.net.addresses import SocketAddress
+from udpservices.net.netlink import NETLINK_ROUTE
 
 # linux/rtnetlink.h: RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV4_RULE, RTMGRP_IPV6_IFADDR,
 # RTMGRP_IPV6_ROUTE; RTNLGRP_IPV6_RULE is 19.
 _GROUPS = 0x1 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 1 << 18
 
-_NETLINK_ROUTE = 0
 _SO_NETNS_COOKIE = 71
 _SO_MARK = 36
 
@@ -48,7 +48,7 @@ class Routes(FileDescriptor):
         self.version = object()
         #: How many use it, see `watch`.
         self.users = 0
-        self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, _NETLINK_ROUTE)
+        self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, NETLINK_ROUTE)
         try:
             self.socket.bind((0, _GROUPS))
             self.namespace = _namespace(self.socket)
