@@ -26,7 +26,7 @@ from udpservices.maker import DatagramServiceMaker
 from udpservices.net import addresses
 from udpservices.policy.access import parse_network
 from udpservices.runtime import lookup
-from udpservices.services import bundle
+from udpservices.services import tables
 
 #: The commands, as twisted/plugins/udpservices_plugins.py has them.
 COMMANDS = {
@@ -192,13 +192,13 @@ def config(data: bytes) -> None:
     path.write_bytes(data)
     try:
         with (
-            mock.patch.object(bundle, "getPlugins", return_value=MAKERS),
+            mock.patch.object(tables, "getPlugins", return_value=MAKERS),
             mock.patch.object(lookup, "import_module", _only_ours),
             contextlib.redirect_stdout(io.StringIO()),
         ):
-            bundle.read(path)
+            tables.read(path)
     except ValueError as error:
-        line = bundle._one_line(error)
+        line = tables.folded(error)
         assert units.one_line(line) == line or str(path) in line, line
         assert str(path) in line, line
     finally:
