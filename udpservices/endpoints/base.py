@@ -3,6 +3,7 @@
 import socket
 from typing import ClassVar, Protocol
 
+from udpservices.endpoints.held import Held
 from udpservices.units import one_line
 
 
@@ -22,8 +23,10 @@ class Endpoint(Protocol):
     def count(self) -> int:
         """How many sockets `open` opens; 0 where it will raise."""
 
-    def open(self, *, reuse_port: bool = False, receive_buffer: int | None = None) -> list[socket.socket]:
-        """Open bound, non-blocking UDP sockets, which the caller closes.
+    def open(
+        self, *, reuse_port: bool = False, receive_buffer: int | None = None, held: Held | None = None
+    ) -> list[socket.socket]:
+        """Open bound, non-blocking UDP sockets, which the caller closes; of those that are `held`, a duplicate.
 
         With `reuse_port` processes of the same user may share the port. `receive_buffer` is in bytes. Raises
         EndpointError, and leaves no socket open then.

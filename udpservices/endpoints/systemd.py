@@ -12,6 +12,7 @@ import attrs
 
 from udpservices.endpoints.base import EndpointError
 from udpservices.endpoints.grammar import escape
+from udpservices.endpoints.held import Held
 from udpservices.net.sockets import UnusableDescriptor, adopted_socket, grow_receive_buffer
 from udpservices.units import one_line
 
@@ -91,7 +92,9 @@ class DescriptorEndpoint:
         """A duplicate."""
         return 1
 
-    def open(self, *, reuse_port: bool = False, receive_buffer: int | None = None) -> list[socket.socket]:
+    def open(
+        self, *, reuse_port: bool = False, receive_buffer: int | None = None, held: Held | None = None
+    ) -> list[socket.socket]:
         """See `Endpoint`."""
         return _adopt([self.descriptor], str(self), reuse_port, receive_buffer)
 
@@ -123,7 +126,9 @@ class SystemdEndpoint:
             if (self.index == index if self.name is None else self.name == one.name)
         ]
 
-    def open(self, *, reuse_port: bool = False, receive_buffer: int | None = None) -> list[socket.socket]:
+    def open(
+        self, *, reuse_port: bool = False, receive_buffer: int | None = None, held: Held | None = None
+    ) -> list[socket.socket]:
         """See `Endpoint`."""
         try:
             inherited = inherited_descriptors()

@@ -11,8 +11,10 @@ from twisted.logger import Logger
 
 from udpservices.endpoints.base import EndpointError
 from udpservices.endpoints.grammar import escape
+from udpservices.endpoints.held import Held
 from udpservices.net.addresses import Host, endpoint_text, is_multicast, parse_host
-from udpservices.net.sockets import bound_socket, explain
+from udpservices.net.sockets import bound_socket, explain, grow_receive_buffer
+from udpservices.net.sockopts import share_port
 
 _log = Logger()
 
@@ -49,15 +51,25 @@ class UDPEndpoint:
         """Whether it has neither a device nor a group's address."""
         return self.device is None and not any(map(is_multicast, self.interfaces))
 
-    def open(self, *, reuse_port: bool = False, receive_buffer: int | None = None) -> list[socket.socket]:
+    def open(
+        self, *, reuse_port: bool = False, receive_buffer: int | None = None, held: Held | None = None
+    ) -> list[socket.socket]:
         """See `Endpoint`. With port 0 the kernel chooses a number that is free at every address."""
+        held = Held() if held is None or self.shared else held
+        wanted = receive_buffer if self.receive_buffer is None else self.receive_buffer
+        if found := held.of(self):
+            for sock in found:
+                _settle(sock, reuse_port, wanted)
+            return found
         hosts = [parse_host(interface) for interface in self.interfaces] or list(_ALL)
         if not self.interfaces and not _has_ipv6():
             _log.info("this host has no IPv6: serving IPv4 only")
             hosts.remove(_ALL[1])
-        wanted = receive_buffer if self.receive_buffer is None else self.receive_buffer
 
         def open_one(host: Host, port: int) -> socket.socket:
+            if port and (sock := held.at(host, port, self.device)) is not None:
+                _settle(sock, reuse_port, wanted)
+                return sock
             return bound_socket(
                 host,
                 port,
@@ -110,6 +122,14 @@ class UDPEndpoint:
 
 class _PortTaken(EndpointError):
     """With port 0 worth another try."""
+
+
+def _settle(sock: socket.socket, reuse_port: bool, receive_buffer: int | None) -> None:
+    """Give a socket that was bound before what another one would be opened with."""
+    if reuse_port:  # never the reverse: others may have joined by now
+        share_port(sock)
+    if receive_buffer is not None:
+        grow_receive_buffer(sock, receive_buffer)
 
 
 def _has_ipv6() -> bool:

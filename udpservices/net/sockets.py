@@ -2,6 +2,7 @@
 
 import errno
 import os
+import select
 import socket
 from collections.abc import Container
 from socket import AF_INET, AF_INET6, SOCK_DGRAM
@@ -135,6 +136,13 @@ def _check(sock: socket.socket, descriptor: int) -> None:
         raise NotDatagramSocket(f"descriptor {descriptor} is a datagram socket of protocol {sock.proto}, not UDP")
     if not sock.getsockname()[1]:
         raise UnusableDescriptor(f"descriptor {descriptor} is a UDP socket that is not bound to a port")
+
+
+def is_readable(sock: socket.socket) -> bool:
+    """Whether a datagram waits, an empty one too (poll(2)); an error alone is none."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return any(events & select.POLLIN for _, events in poll.poll(0))
 
 
 def peer_of(sock: socket.socket) -> SocketAddress | None:

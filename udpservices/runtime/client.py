@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from udpservices.endpoints.held import Held
 from udpservices.net.addresses import endpoint_text, is_literal
 from udpservices.net.resolve import encoded, resolve
 from udpservices.transport.counters import Counters
@@ -92,7 +93,7 @@ class Redialer(Service):
         """How many sockets the service needs and has not opened yet."""
         return 0 if self.running else 1
 
-    def bind(self) -> None:
+    def bind(self, held: Held | None = None) -> None:
         """A client has nothing to bind before it knows its peer."""
 
     def startService(self) -> None:

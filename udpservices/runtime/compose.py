@@ -8,6 +8,7 @@ from twisted.application.service import MultiService
 from twisted.internet.protocol import AbstractDatagramProtocol
 
 from udpservices.endpoints import UDPEndpoint
+from udpservices.endpoints.held import Held
 from udpservices.net.descriptors import make_room
 from udpservices.policy.log import log_datagrams
 from udpservices.runtime.datagram import DatagramService, MakeCompanion, MakePolicy
@@ -22,19 +23,22 @@ class Services(MultiService):
         """How many sockets the services need and have not opened yet, as far as they say so."""
         return sum(service.count_sockets() for service in self if hasattr(service, "count_sockets"))
 
-    def bind(self) -> None:
-        """Bind each, once there is room for all. Raises TooFewDescriptors, or what they raise; nothing is open then."""
+    def bind(self, held: Held | None = None) -> None:
+        """Bind each, once there is room for all. Raises TooFewDescriptors, or what they raise; nothing is open then.
+
+        What is `held` is taken over.
+        """
         make_room(self.count_sockets())
         try:
             for service in self._bindable():
-                self.bind_one(service)
+                self.bind_one(service, held)
         except BaseException:
             self.unbind()
             raise
 
-    def bind_one(self, service: Any) -> None:
+    def bind_one(self, service: Any, held: Held | None) -> None:
         """Bind a service. Raises what that raises."""
-        service.bind()
+        service.bind(held)
 
     def unbind(self) -> None:
         """Close what `bind` opened, of services that were not started."""

@@ -3,14 +3,17 @@
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import AbstractDatagramProtocol
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from udpservices.endpoints import Endpoint
+from udpservices.endpoints.held import Held
 from udpservices.net.addresses import endpoint_text
 from udpservices.net.descriptors import make_room
 from udpservices.runtime.process import reads_by_select
@@ -22,6 +25,10 @@ from udpservices.transport.reactor import DatagramReactor
 
 #: Makes a policy for one port, or none where that port needs none.
 MakePolicy = Callable[[DatagramPort], Policy | None]
+
+
+#: Seconds that a service reads on at most when it stops, until nothing waits any more.
+READ_OUT = 1.0
 
 
 class Companion(Protocol):
@@ -42,7 +49,7 @@ class _Bound(NamedTuple):
     """A socket that is bound, and who is to have it."""
 
     sock: socket.socket
-    inherited: bool
+    endpoint: Endpoint
     protocol: AbstractDatagramProtocol
 
 
@@ -88,6 +95,9 @@ class DatagramService(Service):
         self._sockets_a_port = 1 + sockets_of_companions
         self._companions: list[Companion] = []
         self._bound: list[_Bound] = []
+        # Who opened the sockets of the ports.
+        self._opened_by: dict[DatagramPort, Endpoint] = {}
+        self._is_hurried = False
         #: The open ports while the service runs.
         self.ports: list[DatagramPort] = []
 
@@ -97,8 +107,12 @@ class DatagramService(Service):
             return 0
         return sum(endpoint.count() for endpoint in self._endpoints) * self._sockets_a_port
 
-    def bind(self) -> None:
-        """Open the sockets and make their protocols, unless that is done.
+    def held_sockets(self) -> list[tuple[Endpoint, socket.socket]]:
+        """The sockets of the open ports, for a service that follows, each with the endpoint that opened it."""
+        return [(endpoint, port.socket) for port, endpoint in self._opened_by.items() if port.connected]
+
+    def bind(self, held: Held | None = None) -> None:
+        """Open the sockets and make their protocols, unless that is done. Sockets that are `held` are taken over.
 
         Raises TooFewDescriptors, EndpointError, what `make_protocol` raises, or ValueError for a protocol that asks for
         ancillary data that there is not; and leaves nothing open then.
@@ -107,11 +121,11 @@ class DatagramService(Service):
             return
         make_room(self.count_sockets(), reads_by_select=reads_by_select(self._reactor))
         with ExitStack() as opened:
-            sockets: list[tuple[socket.socket, bool]] = []
+            sockets: list[tuple[socket.socket, Endpoint]] = []
             for endpoint in self._endpoints:
-                found = endpoint.open(reuse_port=self._reuse_port, receive_buffer=self._receive_buffer)
-                sockets += [(opened.enter_context(sock), endpoint.inherited) for sock in found]
-            bound = [_Bound(sock, inherited, self._make_protocol()) for sock, inherited in sockets]
+                found = endpoint.open(reuse_port=self._reuse_port, receive_buffer=self._receive_buffer, held=held)
+                sockets += [(opened.enter_context(sock), endpoint) for sock in found]
+            bound = [_Bound(sock, endpoint, self._make_protocol()) for sock, endpoint in sockets]
             for one in bound:
                 asked_by(one.protocol)
             opened.pop_all()
@@ -126,6 +140,7 @@ class DatagramService(Service):
         """Bind, if that is not done, and read. Raises as `bind` does."""
         self.bind()
         super().startService()
+        self._is_hurried = False
         for remark in self._remarks:
             self._log.info("{label} {remark}", label=self._label, remark=remark)
         self._open_ports()
@@ -139,11 +154,12 @@ class DatagramService(Service):
             for one in bound:
                 with one.sock:
                     port = self._listen(one.sock, one.protocol)
-                self._take(port, one.inherited)
+                self._take(port, one.endpoint)
 
-    def _take(self, port: DatagramPort, inherited: bool) -> None:
+    def _take(self, port: DatagramPort, endpoint: Endpoint) -> None:
         self.ports.append(port)
-        port.is_shared = inherited
+        self._opened_by[port] = endpoint
+        port.is_shared = endpoint.inherited
         self.put_policies(port)
         host = port.getHost()
         self._log.info("{label} listening on {where}/udp", label=self._label, where=endpoint_text(host.host, host.port))
@@ -167,17 +183,30 @@ class DatagramService(Service):
         return self._reactor.adoptDatagramPort(sock.fileno(), sock.family, protocol)
 
     def stopService(self) -> "Deferred[None]":
-        """Close the sockets; fires when all are closed."""
+        """Answer what has arrived by now, for `READ_OUT` seconds at most, and close the sockets; fires then."""
         super().stopService()
         for one in self._bound:
             one.sock.close()
         self._bound = []
         ports, self.ports = self.ports, []
         companions, self._companions = self._companions, []
+        return Deferred.fromCoroutine(self._end(ports, companions))
+
+    def hurry(self) -> None:
+        """Read no more while the service stops."""
+        self._is_hurried = True
+
+    async def _end(self, ports: Sequence[DatagramPort], companions: Sequence[Companion]) -> None:
+        until = self._reactor.seconds() + READ_OUT
+        while any(port.has_waiting for port in ports) and not self._is_hurried and self._reactor.seconds() < until:
+            await deferLater(cast("IReactorTime", self._reactor), 0)
+        for port in ports:
+            self._opened_by.pop(port, None)
         ends: list[Callable[[], object]] = [one.stop for one in companions]
         ends += [port.stopListening for port in ports]
-        stopped = gatherResults([maybeDeferred(end) for end in ends], consumeErrors=True)
-        return stopped.addCallback(lambda _: self._log_stop(ports) if ports else None)
+        await gatherResults([maybeDeferred(end) for end in ends], consumeErrors=True)
+        if ports:
+            self._log_stop(ports)
 
     def _log_stop(self, ports: Sequence[DatagramPort]) -> None:
         total = sum((port.counters for port in ports), Counters())

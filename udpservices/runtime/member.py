@@ -13,6 +13,7 @@ from twisted.internet.protocol import AbstractDatagramProtocol
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from udpservices.endpoints.held import Held
 from udpservices.net.addresses import is_multicast, is_wildcard, parse_host
 from udpservices.net.descriptors import has_descriptor_to_spare
 from udpservices.net.groups import held
@@ -48,11 +49,11 @@ class SharedDatagramService(DatagramService):
     #: Looks at what `bind` opened, and raises ValueError where that cannot do what the options ask for.
     check: Callable[[Sequence[socket.socket]], None] | None = None
 
-    def bind(self) -> None:
+    def bind(self, held: Held | None = None) -> None:
         """Open the sockets, and look at them. Raises as `DatagramService.bind` and `check` do."""
         if self._bound or self.ports:
             return
-        super().bind()
+        super().bind(held)
         try:
             if self.check is not None:
                 self.check([one.sock for one in self._bound])

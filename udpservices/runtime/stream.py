@@ -15,12 +15,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from udpservices.endpoints import EndpointError
+from udpservices.endpoints.held import Held
 from udpservices.endpoints.stream import stream_description
 from udpservices.net.addresses import endpoint_text
 from udpservices.net.descriptors import has_descriptor_to_spare
 from udpservices.policy.access import AccessList
 from udpservices.policy.connection_limits import ConnectionLimits
-from udpservices.policy.guard.reasons import Refusals
+from udpservices.policy.guard.reasons import Reason, Refusals
 from udpservices.runtime.connections import Connections, name_of
 from udpservices.transport.counters import Counters
 from udpservices.transport.engine.peers import raw_address
@@ -43,24 +44,57 @@ class StreamFactory(Factory):
 
     noisy = False
 
-    def __init__(self, make_protocol: Callable[[], Any], access: AccessList, connections: Connections) -> None:
-        self._make_protocol = make_protocol
-        self._access = access
-        self._connections = connections
-        #: Those of the port; to be given before anybody can connect.
-        self.refusals: Refusals | None = None
+    def __init__(self, service: "StreamService") -> None:
+        #: Who serves those that connect from now on.
+        self.service = service
 
     def buildProtocol(self, addr: Any) -> Any:
         """The protocol of one connection. An address that is not of IP is no network's."""
+        service = self.service
         if isinstance(addr, IPv4Address | IPv6Address):
             name = name_of(addr)
-            if reason := self._access.refuses(raw_address(name)):
-                if self.refusals is not None:
-                    self.refusals.add(reason, name)
+            if reason := service.access.refuses(raw_address(name)):
+                service.refuse(reason, name)
                 return _Unserved()
-        protocol = self._make_protocol()
+        protocol = service.make_protocol()
         protocol.factory = self
-        return self._connections.serve(protocol, addr)
+        return service.connections.serve(protocol, addr)
+
+
+class Listener:
+    """An open listening port, which a service may leave to the one that follows it: the last one closes it."""
+
+    def __init__(self, port: IListeningPort, factory: StreamFactory, reactor: Any) -> None:
+        self.port = port
+        self._factory = factory
+        self._users = [factory.service]
+        self._doorkeeper: _Doorkeeper | None = None
+        if IReadDescriptor.providedBy(port):
+            self._doorkeeper = _Doorkeeper(port, reactor, self._make_way, self._tell)
+            self._doorkeeper.start()
+
+    def join(self, service: "StreamService") -> None:
+        """Keep it open for a service more, which does not serve yet."""
+        self._users.append(service)
+
+    def serve(self, service: "StreamService") -> None:
+        """Who connects from now on is this service's."""
+        self._factory.service = service
+
+    def leave(self, service: "StreamService") -> "Deferred[None]":
+        """A service has no use for it any more; fires when it is closed, where nobody has."""
+        self._users.remove(service)
+        if self._users:
+            return succeed(None)
+        if self._doorkeeper is not None:
+            self._doorkeeper.stop()
+        return maybeDeferred(cast("Any", self.port).stopListening)
+
+    def _make_way(self) -> bool:
+        return self._factory.service.make_way()
+
+    def _tell(self) -> None:
+        self._factory.service.tell_that_it_is_full()
 
 
 @implementer(IReadDescriptor)
@@ -149,22 +183,37 @@ class StreamService(Service):
         self.counters = Counters()
         #: Those that are open.
         self.connections = Connections(label, limits or ConnectionLimits(), reactor)
-        self._factory = StreamFactory(make_protocol, access or AccessList(), self.connections)
+        self.make_protocol = make_protocol
+        self.access = access or AccessList()
+        self._refusals: Refusals | None = None
         self._reactor = reactor
-        self._port: IListeningPort | None = None
-        self._doorkeeper: _Doorkeeper | None = None
+        self._listener: Listener | None = None
         self._full = LogThrottle(reactor, self._tell_that_it_was_full)
 
     def count_sockets(self) -> int:
         """How many sockets the service needs and has not opened yet."""
-        return 0 if self._port is not None else 1
+        return 0 if self._listener is not None else 1
 
-    def bind(self) -> None:
-        """Listen, unless it does. Raises EndpointError."""
-        if self._port is not None:
+    def held_listener(self) -> tuple[str, Listener | None]:
+        """The listener for a service that follows, with its description."""
+        return self._description, self._listener
+
+    def bind(self, held: Held | None = None) -> None:
+        """Listen, unless it does; a listener that is `held` is taken over. Raises EndpointError."""
+        if self._listener is not None:
             return
+        taken = None if held is None else held.listener(self._description)
+        if taken is None:
+            self._listener = self._open()
+        else:
+            taken.join(self)
+            self._listener = taken
+        self._refusals = Refusals(_where(self._listener.port.getHost()), self.counters, self._reactor)
+
+    def _open(self) -> Listener:
+        factory = StreamFactory(self)
         try:
-            listening = serverFromString(self._reactor, stream_description(self._description)).listen(self._factory)
+            listening = serverFromString(self._reactor, stream_description(self._description)).listen(factory)
         except Exception as error:  # whatever a parser of Twisted's, or of a plugin, raises
             raise self._refused(error) from error
         outcome: list[IListeningPort | Failure] = []
@@ -174,16 +223,19 @@ class StreamService(Service):
             raise self._refused("is not open at once, as it must be before the process gives up its privileges")
         if isinstance(outcome[0], Failure):
             raise self._refused(outcome[0].value) from outcome[0].value
-        self._port = outcome[0]
-        self._factory.refusals = Refusals(_where(self._port.getHost()), self.counters, self._reactor)
-        if IReadDescriptor.providedBy(self._port):
-            self._doorkeeper = _Doorkeeper(self._port, self._reactor, self._make_way, self._tell_that_it_is_full)
-            self._doorkeeper.start()
+        return Listener(outcome[0], factory, self._reactor)
 
-    def _make_way(self) -> bool:
+    def refuse(self, reason: Reason, name: bytes) -> None:
+        """Count somebody whom the access list refuses, and for which reason."""
+        if self._refusals is not None:
+            self._refusals.add(reason, name)
+
+    def make_way(self) -> bool:
+        """End a connection, for want of a descriptor, if there is one."""
         return self.connections.make_way("too many open files")
 
-    def _tell_that_it_is_full(self) -> None:
+    def tell_that_it_is_full(self) -> None:
+        """Nobody can be let in."""
         if self._full.admits():
             self._log.warn("{label} accepts no connection now: too many open files", label=self._label)
 
@@ -207,22 +259,20 @@ class StreamService(Service):
         """Say where it listens."""
         self.bind()
         super().startService()
-        if self._port is not None:
-            self._log.info("{label} listening on {where}", label=self._label, where=_where(self._port.getHost()))
+        if self._listener is not None:
+            self._listener.serve(self)
+            where = _where(self._listener.port.getHost())
+            self._log.info("{label} listening on {where}", label=self._label, where=where)
 
     def stopService(self) -> "Deferred[None]":
         """Stop listening; connections end on their own, when they are idle at the latest."""
         super().stopService()
-        doorkeeper, self._doorkeeper = self._doorkeeper, None
-        if doorkeeper is not None:
-            doorkeeper.stop()
-        port, self._port = self._port, None
+        listener, self._listener = self._listener, None
         self._full.settle()
         self.connections.settle()
-        if self._factory.refusals is not None:
-            self._factory.refusals.settle()
-        stopping: Deferred[None] = succeed(None) if port is None else maybeDeferred(cast("Any", port).stopListening)
-        return stopping
+        if self._refusals is not None:
+            self._refusals.settle()
+        return succeed(None) if listener is None else listener.leave(self)
 
 
 def _where(address: Any) -> str:

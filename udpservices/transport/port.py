@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from udpservices.net import sockopts
 from udpservices.net.addresses import host_and_port, parse_host, parse_target
-from udpservices.net.sockets import adopted_socket, settle_options
+from udpservices.net.sockets import adopted_socket, is_readable, settle_options
 from udpservices.transport.batch import Batch
 from udpservices.transport.counters import Counters
 from udpservices.transport.delivery import MAX_DATAGRAM
@@ -333,6 +333,14 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
         """There is something to read."""
         if self.reading is not None:
             self.reading.turn()
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether there is something to read for a port that reads: in the socket's queue, or left from this turn."""
+        reading = self.reading
+        if reading is None or not reading.is_reading:
+            return False
+        return bool(reading.backlog) or is_readable(self.socket)
 
     def startWriting(self) -> None:
         """Call `doWrite` when there is room."""
