@@ -4,12 +4,16 @@ Imports no reactor, no endpoints and no protocol until a command is chosen: plug
 somebody asks for the list of commands.
 """
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.application.service import IService, IServiceMaker
 from twisted.plugin import IPlugin
 from zope.interface import implementer
+
+if TYPE_CHECKING:  # see above
+    from udpservices.runtime.reload import Entry
 
 
 @implementer(IPlugin, IServiceMaker)
@@ -24,8 +28,10 @@ class DatagramServiceMaker:
     - ``fromOptions(options, reactor)``, a class method that makes an instance, called once a socket; without it the
       class is called without arguments;
     - ``makeService(label, options, reactor)``, a class method that makes a service of another kind than
-      `udpservices.DatagramService`: one with a method `bind()` that opens what must be open before twistd
-      forks. A class that has it need be no protocol.
+      `udpservices.DatagramService`: one with a method `bind(held)` that opens what must be open before twistd
+      forks, and may take over what is `held` (None at the start). A class that has it need be no protocol;
+    - ``entries(options)``, a class method beside it that describes each of several services in one, so that they are
+      replaced one by one when the options are read again.
     """
 
     def __init__(self, tapname: str, protocol: str, description: str) -> None:
@@ -58,25 +64,63 @@ class DatagramServiceMaker:
     def makeService(self, options: Any, reactor: Any = None) -> IService:
         """A service whose sockets are bound already: before twistd forks, logs, or gives up its privileges.
 
-        `reactor` defaults to the global one. Raises SystemExit with one line, the one thing that twistd and twist
-        alike turn into that line on standard error, status 1 and no pidfile.
+        `reactor` defaults to the global one, whose process then lives as the options say: it drains, and reads them
+        again when it is told to. Raises SystemExit with one line, the one thing that twistd and twist alike turn into
+        that line on standard error, status 1 and no pidfile.
         """
-        if reactor is None:
-            from twisted.internet import reactor
+        if reactor is not None:
+            return cast("IService", self._bound(options, partial(self.unbound, options, reactor)))
+        from twisted.internet import reactor as installed
 
-            from udpservices.runtime.process import settle
+        from udpservices.runtime.daemon import Daemon
+        from udpservices.runtime.process import settle
 
-            settle(reactor)
+        settle(installed)
+        services = self._bound(options, partial(self._described, options, installed))
+        Daemon(installed, services, self._reader(options), options.get("drain") or 0.0)
+        return cast("IService", services)
+
+    def _bound(self, options: Any, make: Callable[[], Any]) -> Any:
         from twisted.python.usage import UsageError
 
         from udpservices.units import one_line
 
         try:
-            service = self.unbound(options, reactor)
+            service = make()
             service.bind()
         except (OSError, ValueError, UsageError) as error:
             raise SystemExit(f"{self._label(options)}: {one_line(str(error))}") from error
-        return cast("IService", service)
+        return service
+
+    def _described(self, options: Any, reactor: Any) -> Any:
+        """The service as one that can be described anew."""
+        from udpservices.runtime.reload import DescribedServices
+        from udpservices.transport.reactor import DatagramReactor
+
+        ours = DatagramReactor(reactor)
+        if hasattr(self._protocol(), "entries"):
+            return self.unbound(options, ours)
+        return DescribedServices(self._entries(options), ours)
+
+    def _entries(self, options: Any) -> "list[Entry]":
+        from udpservices.runtime.reload import Entry
+
+        protocol = self._protocol()
+        if hasattr(protocol, "entries"):
+            return cast("list[Entry]", protocol.entries(options))
+        return [Entry(self._label(options), described(self, options), partial(self.unbound, options))]
+
+    def _reader(self, options: Any) -> "Callable[[], tuple[list[Entry], float]] | None":
+        """What reads the words of the command line again; None where the options do not know them."""
+        if not hasattr(options, "again"):
+            return None
+
+        def read() -> "tuple[list[Entry], float]":
+            fresh = options.again()
+            self.check(fresh)
+            return self._entries(fresh), fresh.get("drain") or 0.0
+
+        return read
 
     def unbound(self, options: Any, reactor: Any) -> Any:
         """The service before its method `bind()` opens anything. Raises UsageError, ValueError or OSError."""
@@ -91,3 +135,10 @@ class DatagramServiceMaker:
 
     def _label(self, options: Any) -> str:
         return getattr(options, "label", None) or self.tapname
+
+
+def described(maker: Any, options: Any) -> object:
+    """What is equal for two services that are the same: their command and its options, or their words alone."""
+    if isinstance(maker, DatagramServiceMaker):
+        return maker.tapname, maker.protocol, dict(options)
+    return maker.tapname, getattr(options, "words", None)

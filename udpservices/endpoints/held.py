@@ -23,6 +23,10 @@ class Held:
         """The listener of that description; None where there is none."""
         return self._listeners.pop(description, None)
 
+    def has(self, sock: socket.socket) -> bool:
+        """Whether nobody has taken a socket."""
+        return any(one is sock for _, one in self._sockets)
+
     def of(self, endpoint: object) -> list[socket.socket]:
         """Duplicates of all sockets of an equal endpoint: one that left the port number to the kernel keeps it."""
         found = [sock for opener, sock in self._sockets if opener == endpoint]

@@ -2,8 +2,8 @@
 
 import re
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, NamedTuple, Self
 
 from twisted.python import usage
 
@@ -37,6 +37,15 @@ def coerced(name: str, coerce: Callable[[str], Any], value: str) -> Any:
         raise usage.UsageError(f"--{name} {value or repr(value)}: {error}") from error
 
 
+class Mistakes(usage.UsageError):
+    """What is wrong with a command line, or with a file: a line for each mistake."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        """`lines` may hold any text; they are kept as an error may show them."""
+        self.lines = tuple(map(one_line, lines))
+        super().__init__("\n".join(self.lines))
+
+
 class _NamedParameter(usage.CoerceParameter):
     """Coerces as Twisted does, but its error names the option, and it remembers what the user gave."""
 
@@ -50,11 +59,16 @@ class ServiceOptions(usage.Options):
 
     longdesc = ""
 
+    #: Options that say what this one process is to do, instead of how a service is to run: they stand in no file.
+    of_command_line: ClassVar[frozenset[str]] = frozenset({"help", "version"})
+
     def __init__(self) -> None:
         """Raises TypeError where a class declares an option that one of its bases has, but for a new default."""
         super().__init__()
         #: What the log calls the service; None stands for the command's name.
         self.label: str | None = None
+        #: The words that were parsed.
+        self.words: tuple[str, ...] = ()
         #: The names of the options that the user gave.
         self.given: set[str] = set()
         for name, row in _merged(type(self)).items():
@@ -65,16 +79,27 @@ class ServiceOptions(usage.Options):
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """Parse the words of a command line.
 
-        What is wrong raises UsageError, or SystemExit with one line where these are the options of a subcommand, as
-        under twistd: that reaches the caller's standard error, with status 1.
+        What is wrong raises Mistakes, or SystemExit with a line for each where these are the options of a subcommand,
+        as under twistd: that reaches the caller's standard error, with status 1.
         """
+        self.words = tuple(sys.argv[1:] if options is None else options)
         try:
             super().parseOptions(options)
         except usage.UsageError as error:
-            text = one_line(self._with_suggestion(str(error)))
+            known = error if isinstance(error, Mistakes) else Mistakes([self._with_suggestion(str(error))])
             if self.parent is None:
-                raise usage.UsageError(text) from None
-            raise SystemExit(f"{self.parent.subCommand}: {text}") from None
+                raise known from None
+            raise SystemExit("\n".join(f"{self.parent.subCommand}: {line}" for line in known.lines)) from None
+
+    def again(self) -> Self:
+        """The options of the same words, which may name files that have changed. Raises ValueError."""
+        fresh = type(self)()
+        fresh.label = self.label
+        try:
+            fresh.parseOptions(self.words)
+        except usage.UsageError as error:
+            raise ValueError(str(error)) from error
+        return fresh
 
     def _with_suggestion(self, text: str) -> str:
         unknown = re.fullmatch("option --(.+) not recognized", text)

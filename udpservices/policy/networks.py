@@ -76,6 +76,14 @@ class Networks:
     def __len__(self) -> int:
         return len(self._ipv4) + len(self._lengths)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Networks) and self._words() == other._words()
+
+    __hash__ = None  # type: ignore[assignment]  # more may be added
+
+    def _words(self) -> "tuple[array[int], ...]":
+        return self._ipv4, self._high, self._low, self._lengths
+
     def __iter__(self) -> Iterator[Network]:
         for key in self.keys(4):
             yield IPv4Network((key >> 8, key & 0xFF))

@@ -1,24 +1,27 @@
 """``twistd udpservices --config FILE.toml``: many services in one process."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from twisted.internet.error import CannotListenError
 from twisted.python.usage import UsageError
 
-from udpservices.maker import DatagramServiceMaker
+from udpservices.endpoints.held import Held
+from udpservices.maker import DatagramServiceMaker, described
 from udpservices.net.descriptors import TooFewDescriptors
-from udpservices.options import Row, ServiceOptions
-from udpservices.runtime.compose import Services
-from udpservices.services.tables import Table, folded, read
+from udpservices.options import ProcessOptions, Row
+from udpservices.runtime.reload import DescribedServices, Entry
+from udpservices.services.keys import folded
+from udpservices.services.tables import Table, read
 
 
 class Bundle:
     """Each table of the file becomes a command line: its words are read by the command's own options."""
 
-    class Options(ServiceOptions):
+    class Options(ProcessOptions):
         """Which file, and whether to look at it only."""
 
         optParameters: ClassVar[list[Row]] = [
@@ -33,55 +36,58 @@ class Bundle:
             super().postOptions()
             if self["config"] is None:
                 raise UsageError("--config FILE.toml is missing")
-            try:
-                self.tables = read(Path(self["config"]))
-            except ValueError as error:
-                raise UsageError(folded(error)) from error
+            file = read(Path(self["config"]))
+            self.tables = file.tables
+            self.update({key: file.keys[key] for key in file.keys.given - self.given})
             if self["check"]:
                 services = "1 service" if len(self.tables) == 1 else f"{len(self.tables)} services"
                 print(f"{self['config']}: {services}, all options right")
                 raise SystemExit(0)
 
     @classmethod
-    def makeService(cls, label: str, options: Any, reactor: Any) -> Services:
+    def entries(cls, options: Any) -> list[Entry]:
+        """What the file describes."""
+        return [_entry(options["config"], table) for table in options.tables]
+
+    @classmethod
+    def makeService(cls, label: str, options: Any, reactor: Any) -> DescribedServices:
         """All services of the file; nothing is opened before they are bound together."""
-        services = _Tables(options["config"])
-        for table in options.tables:
-            with services.naming(table.name):
-                service = _make(table, reactor)
-            service.setName(table.name)
-            service.setServiceParent(services)
-        return services
+        return _Tables(options["config"], cls.entries(options), reactor)
 
 
-class _Tables(Services):
+class _Tables(DescribedServices):
     """The services of a file, each named by its table."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__()
+    def __init__(self, path: str, entries: Sequence[Entry], reactor: Any) -> None:
+        super().__init__(entries, reactor)
         self._path = path
 
-    @contextmanager
-    def naming(self, table: str) -> Iterator[None]:
-        """Name file and table in what goes wrong meanwhile, a ValueError of one line."""
-        try:
-            yield
-        except SystemExit as error:  # the one line of a command, which starts with its name
-            raise ValueError(f"{self._path}: [{table}]: {str(error).removeprefix(f'{table}: ')}") from error
-        except (CannotListenError, ImportError, OSError, UsageError, ValueError) as error:
-            raise ValueError(f"{self._path}: [{table}]: {folded(error)}") from error
-
-    def bind(self) -> None:
+    def bind(self, held: Held | None = None) -> None:
         """As `Services` has it; its errors name the file."""
         try:
-            super().bind()
+            super().bind(held)
         except TooFewDescriptors as error:
             raise TooFewDescriptors(f"{self._path}: {error}") from error
 
-    def bind_one(self, service: Any) -> None:
-        """Its errors name the table too."""
-        with self.naming(service.name):
-            super().bind_one(service)
+
+def _entry(path: str, table: Table) -> Entry:
+    def make(reactor: Any) -> Any:
+        service = _make(table, reactor)
+        service.setName(table.name)
+        return service
+
+    return Entry(table.name, described(table.maker, table.options), make, partial(_naming, path, table.name))
+
+
+@contextmanager
+def _naming(path: str, table: str) -> Iterator[None]:
+    """Name file and table in what goes wrong meanwhile, a ValueError of one line."""
+    try:
+        yield
+    except SystemExit as error:  # the one line of a command, which starts with its name
+        raise ValueError(f"{path}: [{table}]: {str(error).removeprefix(f'{table}: ')}") from error
+    except (CannotListenError, ImportError, OSError, UsageError, ValueError) as error:
+        raise ValueError(f"{path}: [{table}]: {folded(error)}") from error
 
 
 def _make(table: Table, reactor: Any) -> Any:

@@ -1,0 +1,80 @@
+"""The runner of our own command: in the foreground, without a pidfile, right as a container's first process."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from twisted.application.reactors import NoSuchReactor, installReactor
+from twisted.logger import Logger
+
+from udpservices.runtime.log import Log
+from udpservices.runtime.privileges import Identity, give_up, identity
+
+_log = Logger()
+
+
+class Settings(NamedTuple):
+    """How a process runs, whatever it serves."""
+
+    log_format: str = "text"
+    log_file: str | None = None
+    user: str | None = None
+    group: str | None = None
+    root: str | None = None
+
+
+def choose_reactor(name: str) -> None:
+    """Install a reactor by its short name, as twistd does. Raises ValueError where there is none, or it cannot be."""
+    try:
+        installReactor(name)
+    except NoSuchReactor:
+        raise ValueError(f"--reactor {name}: there is no such reactor: see twistd --help-reactors") from None
+    except Exception as error:  # of another package
+        raise ValueError(f"--reactor {name}: {' '.join(str(error).split())}") from error
+
+
+def run(make_service: Callable[[], Any], settings: Settings) -> int:
+    """Serve until the reactor stops; the exit status.
+
+    `make_service` makes a service whose sockets are open, or raises SystemExit with a line. Raises ValueError, its text
+    a line, for what cannot be as `settings` have it.
+    """
+    # The kernel keeps from a container's first process what it does not handle (pid_namespaces(7)).
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    log = Log(settings.log_format, None if settings.log_file is None else Path(settings.log_file))
+    log.open()
+    whom = identity(settings.user, settings.group)
+    service = make_service()
+    from twisted.internet import reactor as installed
+
+    reactor: Any = installed
+    service.privilegedStartService()
+    _become(whom, settings, log)
+    log.begin(reactor)
+    service.startService()
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    reactor.run()
+    log.close()
+    return _status(reactor)
+
+
+def _become(whom: Identity, settings: Settings, log: Log) -> None:
+    user = os.getuid() if whom.user is None else whom.user
+    group = os.getgid() if whom.group is None else whom.group
+    try:
+        log.give_to(user, group)
+        give_up(whom, settings.root)
+    except OSError as error:
+        given = {"--chroot": settings.root, "--uid": settings.user, "--gid": settings.group}
+        what = " ".join(f"{option} {value}" for option, value in given.items() if value is not None)
+        raise ValueError(f"{what}: {error.strerror}" + (" (root may)" if os.getuid() else "")) from error
+    if settings.root is not None:
+        log.enter(Path(settings.root))
+
+
+def _status(reactor: Any) -> int:
+    """As a shell expects it of who ends by Ctrl-C; a service that is told to stop has done well."""
+    return 128 + signal.SIGINT if getattr(reactor, "_exitSignal", None) == signal.SIGINT else 0

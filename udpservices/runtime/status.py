@@ -1,0 +1,32 @@
+"""How the services of a process are, in a line; and whether they get on."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from udpservices.transport.counters import Counters
+
+
+def _ports(services: Iterable[Any]) -> list[Any]:
+    return [port for service in services for port in getattr(service, "ports", ())]
+
+
+def status(services: Iterable[Any]) -> str:
+    """What the open ports of services have done since they were opened."""
+    ports = _ports(services)
+    total = sum((port.counters for port in ports), Counters())
+    sockets = "1 socket" if len(ports) == 1 else f"{len(ports)} sockets"
+    return f"{sockets}: {total.received} received, {total.sent} answered, {total.dropped} dropped"
+
+
+class Progress:
+    """Whether what waits is read."""
+
+    def __init__(self) -> None:
+        self._received: dict[Any, int] = {}
+
+    def made(self, services: Iterable[Any]) -> bool:
+        """Whether each port with something to read has read something since the last look."""
+        ports = _ports(services)
+        stuck = [port for port in ports if self._received.get(port) == port.counters.received and port.has_waiting]
+        self._received = {port: port.counters.received for port in ports}
+        return not stuck
