@@ -5,6 +5,7 @@ import os
 import select
 import socket
 import stat
+import sys
 from pathlib import Path
 from typing import Protocol
 
@@ -79,8 +80,11 @@ def open_file(path: Path) -> tuple[Opened, bool]:
                     raise
 
 
-def standard_error(fd: int = 2) -> Descriptor:
+def standard_error() -> Descriptor:
     """What standard error is. Raises OSError where it is closed."""
+    fd = 2
+    if sys.__stderr__ is None:  # whatever has its number by now is something else
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     mode = os.fstat(fd).st_mode
     if stat.S_ISSOCK(mode):
         return Socket(fd)

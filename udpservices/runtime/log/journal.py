@@ -27,7 +27,7 @@ def prefixed(level: str, lines: Iterable[str]) -> str:
 class Journal:
     """The socket for entries of several lines. It is opened here, before a chroot can hide it."""
 
-    def __init__(self, path: str = SOCKET) -> None:
+    def __init__(self, path: str) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
             self._socket.connect(path)

@@ -28,10 +28,14 @@ class Log:
     Nothing here waits for a reader, and nothing raises into what is logged.
     """
 
-    def __init__(self, format: str = "text", path: Path | None = None) -> None:  # noqa: A002 - the option's name
-        """`format` is one of `FORMATS`; `path` is of a file to append to, by default lines go to standard error."""
+    def __init__(self, format: str = "text", path: Path | None = None, socket: str = journal.SOCKET) -> None:  # noqa: A002 - the option's name
+        """`format` is one of `FORMATS`; `path` is of a file to append to, by default lines go to standard error.
+
+        `socket` is where the journal takes entries of several lines, if it is what standard error leads to.
+        """
         self._format = FORMATS[format]
-        self._path = path and path.absolute()
+        self._path = path
+        self._socket = socket
         self._is_new = False
         self._journal: journal.Journal | None = None
         self._output: Output | None = None
@@ -43,12 +47,13 @@ class Log:
         if self._path is None:
             self._output = Output(_standard_error(), self._tell_lost)
             if journal.is_journal():
-                self._journal = journal.Journal()
+                self._journal = journal.Journal(self._socket)
             return
         try:
             file, self._is_new = open_file(self._path)
         except OSError as error:
             raise ValueError(f"--log-file {one_line(str(self._path))}: {_why(self._path, error)}") from error
+        self._path = self._path.absolute()
         self._output = Output(file, self._tell_lost)
 
     def give_to(self, uid: int, gid: int) -> None:
