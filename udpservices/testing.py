@@ -62,6 +62,8 @@ class MemoryDatagramTransport:
         self.memberships: list[Membership] = []
         #: What the real port counts; here `sent` alone moves.
         self.counters = Counters()
+        #: What the log calls the service.
+        self.label = "test"
         #: Whether it listens.
         self.listening = False
 
@@ -85,6 +87,10 @@ class MemoryDatagramTransport:
             if self._protocol is not None:
                 self._protocol.doStop()
         return succeed(None)
+
+    def look_at_drops(self) -> int:
+        """Nothing is dropped here."""
+        return 0
 
     def getHost(self) -> IPv4Address | IPv6Address:
         """The local address."""

@@ -41,6 +41,7 @@ from udpservices.transport.engine.pool import SlotPool
 from udpservices.transport.engine.receive_slots import ReceiveSlots
 from udpservices.transport.engine.received import InPlace
 from udpservices.transport.fault_reporter import FaultReporter
+from udpservices.transport.port_name import PortName
 from udpservices.transport.writer import Writer
 
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
@@ -130,7 +131,7 @@ def _writer(family: AddressFamily, reply_size: int) -> tuple[Writer, Counters]:
     counters, connection, clock = Counters(), Connection(), Clock()
     plain = PlainEngine(sock, connection, bool(reply_size), frozenset(), Unknown())
     many = MmsgEngine(sock, connection, plain, _POOL, bool(reply_size), frozenset())
-    faults = FaultReporter("fuzzed port", DatagramProtocol(), connection, counters, clock)
+    faults = FaultReporter(PortName("fuzzed", "port"), DatagramProtocol(), connection, counters, clock)
     writer = Writer(plain, many, family, reply_size, connection, counters, faults, faults.network_failed)
     if with_socket is None:
         writer.close()
@@ -221,7 +222,10 @@ def policies(data: bytes) -> None:
     )
     deny = [ip_network((rest[:4].ljust(4, b"\1"), header[3] % 33), strict=False), ip_network("2000::/3")]
     rules = GuardRules(access=AccessList(deny=deny if header[0] & 4 else ()))
-    guard, limiter = rules.policy(port), RateLimiter(RateLimit(burst=header[4] + 1), 1, port.counters, clock)
+    guard, limiter = (
+        rules.policy(port),
+        RateLimiter(RateLimit(burst=header[4] + 1), 1, port.counters, clock, port.log_name),
+    )
     got = Batch(InPlace(slots, count, PeersByName(), []), _writer(family, 0)[0])
     try:
         for policy in (guard, guard, limiter):

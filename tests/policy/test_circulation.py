@@ -17,6 +17,7 @@ from udpservices import DatagramReactor
 from udpservices.policy.circulation import LOOP_RATE, LOOP_SECONDS, ONE_IN, SAMPLES, LoopBreaker, LoopBreaking
 from udpservices.transport.counters import Counters
 from udpservices.transport.engine.peers import Peer, peer_at
+from udpservices.transport.port_name import PortName
 
 Datagram = tuple[bytes, Peer]
 
@@ -31,7 +32,7 @@ class Breaking:
     def __init__(self, one_by_one: bool = False, seed: int = 1) -> None:
         self.clock = Clock()
         self.counters = Counters()
-        self.breaker = LoopBreaker(self.counters, self.clock, "here", Random(seed).random)
+        self.breaker = LoopBreaker(self.counters, self.clock, PortName("udpecho", "here"), Random(seed).random)
         self._one_by_one = one_by_one
 
     def passed(self, datagrams: list[Datagram]) -> list[Datagram]:
@@ -190,8 +191,8 @@ def test_it_is_told_once() -> None:
         breaking.breaker.close()
     first, last = map(text, events)
     words = "it sends the same again and again, as services do that answer each other; --no-loop-breaker"
-    assert first == f"here refused 192.0.2.1:9998 ({words})"
-    assert last.startswith("here refused about ")
+    assert first == f"udpecho on here refused 192.0.2.1:9998 ({words})"
+    assert last.startswith("udpecho on here refused about ")
     assert last.endswith(f"({words})")
 
 

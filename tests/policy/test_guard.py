@@ -34,6 +34,7 @@ from udpservices.transport.engine.peers import pack
 from udpservices.transport.log_throttle import LOG_INTERVAL
 from udpservices.transport.open_ports import OpenPorts, open_ports
 from udpservices.transport.port import DatagramPort
+from udpservices.transport.port_name import PortName
 
 HERE = "127.0.0.1"
 
@@ -75,7 +76,7 @@ class Guarded:
         if clock is None:
             port.policies = [rules.policy(port)]
         else:
-            port.policies = [Guard(rules.loops, rules.access, port.socket, port.counters, clock)]
+            port.policies = [Guard(rules.loops, rules.access, port.socket, port.counters, clock, port.log_name)]
         self.finally_stop(port)
         return port
 
@@ -429,11 +430,11 @@ def test_open_ports_are_told_of_once() -> None:
 
 def test_an_address_that_nobody_has() -> None:
     """Members refuse it too, who have no option of the loop guard: the log names none."""
-    refusals = Refusals("0.0.0.0:9999", Counters(), Clock())
+    refusals = Refusals(PortName("udpecho", "0.0.0.0:9999/udp"), Counters(), Clock())
     with logged() as events:
         refusals.add(NOBODY, pack(("255.255.255.255", 5000)))
     (line,) = lines(events)
-    assert line == "0.0.0.0:9999 refused 255.255.255.255:5000 (no address that a host can have)"
+    assert line == "udpecho on 0.0.0.0:9999/udp refused 255.255.255.255:5000 (no address that a host can have)"
 
 
 class Sampled:
@@ -560,7 +561,7 @@ class TestSamples:
         assert sampled.port.counters.refused == {"denied": 1}
 
     def test_one_line_a_minute(self, sampled: Sampled) -> None:
-        where = f"{HERE}:{sampled.port.getHost().port}"
+        where = f"Echo on {HERE}:{sampled.port.getHost().port}/udp"
         who = f"127.0.1.9:{sampled.bad.getsockname()[1]}"
         with logged() as events:
             sampled.flood(1)
@@ -583,7 +584,7 @@ class TestSamples:
         sampled.clock.advance(5)
         with logged() as events:
             guarded.stop(sampled.port)
-        where = lines(events)[0].partition(" ")[0]
+        where = lines(events)[0].partition(" refused")[0]
         assert lines(events) == [f"{where} refused about 2 more in 5 s (in a network to be refused; --deny)"]
         assert not sampled.clock.getDelayedCalls()
 

@@ -1,7 +1,6 @@
 """The rate limit: who passes, when nobody is looked at, and what is said; with a clock that is turned by hand."""
 
 import functools
-import re
 import tracemalloc
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,6 +26,7 @@ from udpservices.transport.counters import Counters
 from udpservices.transport.engine.peers import Peer, pack, peer_at
 from udpservices.transport.log_throttle import LOG_INTERVAL
 from udpservices.transport.port import DatagramPort
+from udpservices.transport.port_name import PortName
 
 
 class Reflector(DatagramProtocol):
@@ -85,7 +85,7 @@ class Limited:
         limit = RateLimit(rate, burst, **more)
         self.limiter: RateLimiter | None = limit.policy(self.port)
         if random and rate:
-            self.limiter = RateLimiter(limit, rate, self.port.counters, self.reactor, repr(self.port), random=random)
+            self.limiter = RateLimiter(limit, rate, self.port.counters, self.reactor, self.port.log_name, random=random)
         self.port.policies = [self.limiter] if self.limiter else []
 
     def __enter__(self) -> Self:
@@ -477,7 +477,13 @@ class TestOneByOne:
         for one_by_one in (False, True):
             clock, counters = Clock(), Counters()
             limiter = RateLimiter(
-                RateLimit(rate, burst), rate, counters, clock, spares_loopback=spares, random=Random(seed).random
+                RateLimit(rate, burst),
+                rate,
+                counters,
+                clock,
+                PortName("udpecho", "here"),
+                spares_loopback=spares,
+                random=Random(seed).random,
             )
             limiter._hash = places
             found = []
@@ -650,7 +656,7 @@ class TestReport:
         with logged() as events, Limited(10, protocol=Echo) as limited:
             limited.count(HOST, 100)
             (line,) = [text(event) for event in events if "limiting" in text(event)]
-            assert re.search(rf"Echo.*{limited.port.getHost().port}.*: limiting", line)
+            assert line.startswith(f"Echo on 127.0.0.1:{limited.port.getHost().port}/udp: limiting ")
 
 
 def lines(events: list[Any]) -> list[str]:

@@ -21,13 +21,14 @@ class Endpoint(Protocol):
     inherited: ClassVar[bool]
 
     def count(self) -> int:
-        """How many sockets `open` opens; 0 where it will raise."""
+        """How many sockets `open` opens, fewer where the host lacks a family; 0 where it will raise."""
 
     def open(
         self, *, reuse_port: bool = False, receive_buffer: int | None = None, held: Held | None = None
     ) -> list[socket.socket]:
         """Open bound, non-blocking UDP sockets, which the caller closes; of those that are `held`, a duplicate.
 
-        With `reuse_port` processes of the same user may share the port. `receive_buffer` is in bytes. Raises
+        With `reuse_port` processes of the same user may share the port. `receive_buffer` is in bytes, at least
+        so many where it is `udpservices.net.sockets.AtLeast`, and where the kernel grants less, that. Raises
         EndpointError, and leaves no socket open then.
         """

@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from typing import ClassVar
 
 import attrs
-from twisted.logger import Logger
 
 from udpservices.endpoints.base import EndpointError
 from udpservices.endpoints.grammar import escape
@@ -15,8 +14,6 @@ from udpservices.endpoints.held import Held
 from udpservices.net.addresses import Host, endpoint_text, is_multicast, parse_host
 from udpservices.net.sockets import bound_socket, explain, grow_receive_buffer
 from udpservices.net.sockopts import share_port
-
-_log = Logger()
 
 _ALL = (parse_host("0.0.0.0"), parse_host("::"))
 
@@ -43,7 +40,7 @@ class UDPEndpoint:
     freebind: bool = False
 
     def count(self) -> int:
-        """One a family, or one an address."""
+        """One a family, or one an address; a host without IPv6 has one less."""
         return len(self.interfaces) or len(_ALL)
 
     @property
@@ -63,7 +60,6 @@ class UDPEndpoint:
             return found
         hosts = [parse_host(interface) for interface in self.interfaces] or list(_ALL)
         if not self.interfaces and not _has_ipv6():
-            _log.info("this host has no IPv6: serving IPv4 only")
             hosts.remove(_ALL[1])
 
         def open_one(host: Host, port: int) -> socket.socket:

@@ -9,16 +9,17 @@ from socket import AF_INET, AF_INET6, SOCK_DGRAM
 from typing import cast
 
 from twisted.internet.error import UnsupportedAddressFamily, UnsupportedSocketType
-from twisted.logger import Logger
 
 from udpservices.net import sockopts
 from udpservices.net.addresses import Host, SocketAddress, is_multicast
 from udpservices.net.interfaces import duplicate_detection
 
-_log = Logger()
-
 #: Reading from a socket with one of these is no fault of the network: its descriptor is gone.
 CLOSED = frozenset({errno.EBADF, errno.ENOTSOCK})
+
+
+class AtLeast(int):
+    """The size of a buffer that nobody asked for, in bytes: no buffer becomes smaller by it."""
 
 
 class UnusableDescriptor(ValueError):
@@ -47,8 +48,8 @@ def bound_socket(
 
     With `reuse_port` processes of the same user may share the port, for unicast; with `shared` anybody may, for groups.
     With `freebind` the host need not have the address yet.
-    `receive_buffer` is in bytes; where the kernel grants less, a warning names the sysctl. Raises OSError, whose
-    errno `explain` puts into words, and leaves no descriptor open then.
+    `receive_buffer` is in bytes, as `grow_receive_buffer` takes it. Raises OSError, whose errno `explain` puts into
+    words, and leaves no descriptor open then.
     """
     sock = socket.socket(host.family, SOCK_DGRAM)
     try:
@@ -73,14 +74,24 @@ def bound_socket(
 
 
 def grow_receive_buffer(sock: socket.socket, size: int) -> None:
-    """Ask for a receive buffer of `size` bytes; where the kernel grants less, a warning names the sysctl."""
-    granted = sockopts.set_receive_buffer(sock, size)
-    if granted < size:
-        _log.warn(
-            "the kernel grants a receive buffer of {granted} bytes instead of {size}: raise net.core.rmem_max",
-            granted=granted,
-            size=size,
-        )
+    """Give a socket a receive buffer of `size` bytes, or as much of that as the kernel grants.
+
+    With `AtLeast` a socket that has a larger one keeps it.
+    """
+    if isinstance(size, AtLeast):
+        has = sockopts.receive_buffer(sock)
+        if has >= size or sockopts.force_receive_buffer(sock, size) or has >= _granted(size):
+            return
+    sockopts.set_receive_buffer(sock, size)
+
+
+def _granted(size: int) -> int:
+    """How much of a receive buffer of `size` bytes the kernel grants; 0 where no socket can be opened to find out."""
+    try:
+        with socket.socket(AF_INET, SOCK_DGRAM) as sock:
+            return sockopts.set_receive_buffer(sock, size)
+    except OSError:
+        return 0
 
 
 def adopted_socket(descriptor: int) -> socket.socket:

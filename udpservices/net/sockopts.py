@@ -20,7 +20,12 @@ IP_MULTICAST_ALL = 49
 IPV6_MULTICAST_ALL = 29
 _IP_FREEBIND = 15
 _IPV6_FREEBIND = 78
+_SO_RCVBUFFORCE = 33
 _SO_BINDTOIFINDEX = 62
+_SO_NETNS_COOKIE = 71
+
+#: The largest receive buffer that a socket can have, in bytes: the kernel reports the double in 31 bits.
+MAX_RECEIVE_BUFFER = (1 << 30) - 1
 
 # asm/socket.h: SO_TIMESTAMP, SO_TIMESTAMPNS, SO_TIMESTAMPING, SO_RXQ_OVFL, SO_WIFI_STATUS, SO_RCVMARK, SO_RCVPRIORITY.
 # linux/in.h: IP_RECVOPTS, IP_RETOPTS, IP_RECVERR, IP_RECVTTL, IP_RECVTOS, IP_PASSSEC, IP_RECVORIGDSTADDR,
@@ -84,8 +89,7 @@ def is_shared(sock: socket.socket) -> bool:
 
 def copy_settings(source: socket.socket, sock: socket.socket) -> None:
     """Give a socket the receive buffer and the device of another."""
-    granted = source.getsockopt(SOL_SOCKET, socket.SO_RCVBUF)
-    sock.setsockopt(SOL_SOCKET, socket.SO_RCVBUF, granted // 2 if _LINUX else granted)
+    set_receive_buffer(sock, receive_buffer(source))
     if device := bound_device(source):
         bind_to_device(sock, device)
 
@@ -110,9 +114,30 @@ def forbid_broadcast(sock: socket.socket) -> None:
 def set_receive_buffer(sock: socket.socket, size: int) -> int:
     """Ask for a receive buffer of `size` bytes and return what was granted.
 
+    Whoever administers the network is granted any size, others no more than net.core.rmem_max.
+    """
+    if not force_receive_buffer(sock, size):
+        sock.setsockopt(SOL_SOCKET, socket.SO_RCVBUF, min(size, MAX_RECEIVE_BUFFER))
+    return receive_buffer(sock)
+
+
+def force_receive_buffer(sock: socket.socket, size: int) -> bool:
+    """Give a socket a receive buffer of `size` bytes, whatever net.core.rmem_max says (socket(7), SO_RCVBUFFORCE).
+
+    Whether this process may (capabilities(7), CAP_NET_ADMIN).
+    """
+    if _LINUX:
+        with suppress(PermissionError):
+            sock.setsockopt(SOL_SOCKET, _SO_RCVBUFFORCE, min(size, MAX_RECEIVE_BUFFER))
+            return True
+    return False
+
+
+def receive_buffer(sock: socket.socket) -> int:
+    """The size of a socket's receive buffer in bytes, as it is asked for.
+
     Linux doubles what it is asked for, to pay for its book-keeping, and reports the double (socket(7), SO_RCVBUF).
     """
-    sock.setsockopt(SOL_SOCKET, socket.SO_RCVBUF, min(size, 2**31 - 1))
     granted = sock.getsockopt(SOL_SOCKET, socket.SO_RCVBUF)
     return granted // 2 if _LINUX else granted
 
@@ -271,3 +296,14 @@ def dropped_by_kernel(sock: socket.socket) -> int:
     counter of 32 bits.
     """
     return _memory(sock)[_DROPS]
+
+
+def network_namespace(sock: socket.socket) -> bytes:
+    """What tells the network namespace of a socket from others (asm/socket.h, SO_NETNS_COOKIE).
+
+    Nothing where the kernel does not tell (Linux does, since 5.14).
+    """
+    if _LINUX:
+        with suppress(OSError):
+            return sock.getsockopt(SOL_SOCKET, _SO_NETNS_COOKIE, 8)
+    return b""

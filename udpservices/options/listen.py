@@ -6,6 +6,7 @@ from twisted.python import usage
 
 from udpservices.endpoints import Endpoint, UDPEndpoint, parse
 from udpservices.net.addresses import parse_host
+from udpservices.net.sockets import AtLeast
 from udpservices.options.base import Row, ServiceOptions, repeated
 from udpservices.units import port_number, size
 
@@ -23,7 +24,13 @@ class SocketOptions(ServiceOptions):
 
     optParameters: ClassVar[list[Row]] = [
         ["port", "p", 9999, "UDP port number to listen on, 0 for any free one.", port_number],
-        ["receive-buffer", None, None, "Size of each socket's receive buffer in bytes, such as 4M.", size],
+        [
+            "receive-buffer",
+            None,
+            AtLeast(4 << 20),
+            "Size of each socket's receive buffer in bytes, such as 8M; the default makes none smaller.",
+            size,
+        ],
     ]
     optFlags: ClassVar[list[Row]] = [
         ["reuse-port", None, "Share the port with other processes of the same user (SO_REUSEPORT)."],

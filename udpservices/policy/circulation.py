@@ -12,13 +12,13 @@ from random import Random
 import attrs
 from twisted.internet.interfaces import IReactorTime
 
-from udpservices.net.addresses import endpoint_text, host_and_port
 from udpservices.policy.guard.reasons import Reason, Refusals
 from udpservices.transport.batch import Batch
 from udpservices.transport.counters import Counters
 from udpservices.transport.engine.peers import Peer, is_loopback, pack, raw_address
 from udpservices.transport.policy import Policy
 from udpservices.transport.port import DatagramPort
+from udpservices.transport.port_name import PortName
 
 #: Datagrams a second of a peer, and seconds that it sends as many and repeats itself: then it may be in a loop.
 LOOP_RATE = 1000
@@ -57,7 +57,7 @@ class LoopBreaking:
         address = port.socket.getsockname()
         if not self.wanted or not getattr(port.protocol, "reflector", False) or is_loopback(pack(address)):
             return None
-        return LoopBreaker(port.counters, port.reactor, endpoint_text(*host_and_port(address)))
+        return LoopBreaker(port.counters, port.reactor, port.log_name)
 
 
 @attrs.define
@@ -78,7 +78,7 @@ class LoopBreaker(Policy):
     judges_one = True
 
     def __init__(
-        self, counters: Counters, clock: IReactorTime, name: str = "port", random: Callable[[], float] | None = None
+        self, counters: Counters, clock: IReactorTime, name: PortName, random: Callable[[], float] | None = None
     ) -> None:
         """`name` is what the log calls the port; `random` gives numbers from 0 to 1."""
         self._refusals = Refusals(name, counters, clock)

@@ -16,6 +16,7 @@ from udpservices.transport.engine.peers import Peer, is_loopback, pack
 from udpservices.transport.log_throttle import LogThrottle
 from udpservices.transport.policy import Policy
 from udpservices.transport.port import DatagramPort
+from udpservices.transport.port_name import PortName
 
 #: Datagrams a second for each source prefix of a reflector, unless its class or somebody says otherwise.
 DEFAULT_RATE = 10_000
@@ -46,14 +47,17 @@ class RateLimit:
     def policy(self, port: DatagramPort) -> "RateLimiter | None":
         """A policy for one port, or none where it needs no limit."""
         if self.rate is not None:
-            return RateLimiter(self, self.rate, port.counters, port.reactor, repr(port)) if self.rate else None
+            return RateLimiter(self, self.rate, port.counters, port.reactor, port.log_name) if self.rate else None
         rate = default_rate(port.protocol)
         on_loopback = is_loopback(pack(port.socket.getsockname()))
         if not rate or on_loopback:
             if on_loopback and self.is_shaped:
-                _log.warn("{port} has no limit on loopback without --rate, whatever else is said of one", port=port)
+                _log.warn(
+                    "{label} has no limit on {endpoint}, which is loopback, without --rate",
+                    **port.log_name._asdict(),
+                )
             return None
-        return RateLimiter(self, rate, port.counters, port.reactor, repr(port), spares_loopback=True)
+        return RateLimiter(self, rate, port.counters, port.reactor, port.log_name, spares_loopback=True)
 
 
 def default_rate(protocol: AbstractDatagramProtocol | type) -> int:
@@ -83,7 +87,7 @@ class RateLimiter(Policy):
         rate: int,
         counters: Counters,
         clock: IReactorTime,
-        name: str = "port",
+        name: PortName,
         *,
         spares_loopback: bool = False,
         random: Callable[[], float] | None = None,
@@ -183,8 +187,8 @@ class RateLimiter(Policy):
 class _Report:
     """Tells the log who is limited: at once, then once in a while for as long as it goes on."""
 
-    def __init__(self, name: str, limit: RateLimit, rate: int, clock: IReactorTime) -> None:
-        self._port = name
+    def __init__(self, name: PortName, limit: RateLimit, rate: int, clock: IReactorTime) -> None:
+        self._name = name
         self._prefixes = limit.prefixes
         self._doing, self._option, self._done = (
             ("would limit", "--rate, --rate-dry-run", "would have been refused")
@@ -201,21 +205,26 @@ class _Report:
         self._last = name
         self._count += count
         if self._throttle.admits(count=count):
-            self._write("")
+            self._write()
 
     def _tell_more(self, _: object, more: int, seconds: float) -> None:
         count, self._count = self._count, 0
-        self._write(f" and whoever else is over it; {count} {self._done} in the last {seconds:.0f} s")
+        self._write(
+            " and whoever else is over it; {count} {done} in the last {seconds:.0f} s",
+            count=count,
+            done=self._done,
+            seconds=seconds,
+        )
 
-    def _write(self, more: str) -> None:
+    def _write(self, more: str = "", **values: object) -> None:
         _log.warn(
-            "{port}: {doing} {prefix} to {rate}/s ({option}){more}",
-            port=self._port,
+            "{label} on {endpoint}: {doing} {prefix} to {rate}/s ({option})" + more,
+            **self._name._asdict(),
             doing=self._doing,
             prefix=prefix_text(self._last, self._prefixes),
             rate=self._rate,
             option=self._option,
-            more=more,
+            **values,
         )
 
     def close(self) -> None:

@@ -2,10 +2,12 @@
 
 from twisted.logger import Logger
 
+from udpservices.net.addresses import endpoint_text
 from udpservices.transport.batch import Batch
 from udpservices.transport.engine.peers import Peer
 from udpservices.transport.policy import Policy
 from udpservices.transport.port import DatagramPort
+from udpservices.transport.port_name import PortName
 
 _log = Logger()
 
@@ -18,15 +20,24 @@ class DatagramLog(Policy):
 
     judges_one = True
 
+    def __init__(self, name: PortName) -> None:
+        """`name` is what the log calls the port."""
+        self._name = name
+
     def __call__(self, batch: Batch) -> None:
         for payload, peer in batch:
             self.passes(payload, peer)
 
     def passes(self, payload: bytes, peer: Peer) -> bool:
-        _log.info("received {payload!r} from {peer!r}", payload=payload[:LOGGED], peer=peer)
+        _log.info(
+            "{label} on {endpoint} received {payload!r} from {peer}",
+            **self._name._asdict(),
+            payload=payload[:LOGGED],
+            peer=endpoint_text(*peer),
+        )
         return True
 
 
-def log_datagrams(port: DatagramPort) -> Policy:  # noqa: ARG001
+def log_datagrams(port: DatagramPort) -> Policy:
     """A policy for one port."""
-    return DatagramLog()
+    return DatagramLog(port.log_name)

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from udpservices.endpoints.held import Held
 from udpservices.net.addresses import endpoint_text, is_literal
 from udpservices.net.resolve import encoded, resolve
+from udpservices.runtime.stop_line import CLIENT, log_stop
 from udpservices.transport.counters import Counters
 from udpservices.transport.log_throttle import LogThrottle
 from udpservices.transport.port import DatagramPort
@@ -111,11 +112,7 @@ class Redialer(Service):
         self._hang_up()
         self._more.settle()
         if was_running:
-            self._log.info(
-                "{label} stopped: {total.sent} sent, {total.received} received, {total.dropped} dropped",
-                label=self._label,
-                total=self._counters,
-            )
+            log_stop(self._log, self._label, self._counters, CLIENT)
         return self._closed
 
     # One round: look up, then one address after the other
@@ -148,6 +145,7 @@ class Redialer(Service):
             wildcard = "::" if ":" in address else "0.0.0.0"
             try:
                 self._port = self._reactor.listenUDP(0, caller, interface=wildcard)
+                self._port.label = self._label
                 self._port.connect(address, self._port_number)
             except (OSError, CannotListenError) as error:
                 reason = error.socketError if isinstance(error, CannotListenError) else error
@@ -226,5 +224,6 @@ class Redialer(Service):
     def _hang_up(self) -> None:
         port, self._port, self._protocol = self._port, None, None
         if port is not None:
+            port.look_at_drops()
             self._counters += port.counters
             self._closed = maybeDeferred(port.stopListening)

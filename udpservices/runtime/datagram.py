@@ -14,9 +14,10 @@ from twisted.logger import Logger
 
 from udpservices.endpoints import Endpoint
 from udpservices.endpoints.held import Held
-from udpservices.net.addresses import endpoint_text
 from udpservices.net.descriptors import make_room
+from udpservices.runtime.drop_watch import DropWatch, tell_past_drops, tell_small_buffer
 from udpservices.runtime.process import reads_by_select
+from udpservices.runtime.stop_line import log_stop
 from udpservices.transport.counters import Counters
 from udpservices.transport.engine.ancillary import asked_by
 from udpservices.transport.policy import Policy
@@ -125,11 +126,20 @@ class DatagramService(Service):
             for endpoint in self._endpoints:
                 found = endpoint.open(reuse_port=self._reuse_port, receive_buffer=self._receive_buffer, held=held)
                 sockets += [(opened.enter_context(sock), endpoint) for sock in found]
+                self._tell_what_is_less(endpoint, found)
             bound = [_Bound(sock, endpoint, self._make_protocol()) for sock, endpoint in sockets]
             for one in bound:
                 asked_by(one.protocol)
             opened.pop_all()
         self._bound = bound
+
+    def _tell_what_is_less(self, endpoint: Endpoint, opened: Sequence[socket.socket]) -> None:
+        """What the host lacks is no mistake of the user's, but he should know."""
+        if len(opened) < endpoint.count():
+            self._log.info("{label}: this host has no IPv6: serving IPv4 only", label=self._label)
+        size: int = getattr(endpoint, "receive_buffer", None) or self._receive_buffer or 0
+        for sock in opened:
+            tell_small_buffer(self._label, sock, size)
 
     def privilegedStartService(self) -> None:
         """Bind while the process may still bind low ports."""
@@ -161,9 +171,9 @@ class DatagramService(Service):
         self._opened_by[port] = endpoint
         port.is_shared = endpoint.inherited
         self.put_policies(port)
-        host = port.getHost()
-        self._log.info("{label} listening on {where}/udp", label=self._label, where=endpoint_text(host.host, host.port))
-        for make in self._make_companions:
+        self._log.info("{label} listening on {endpoint}", **port.log_name._asdict())
+        tell_past_drops(port, endpoint)
+        for make in (DropWatch, *self._make_companions):
             companion = make(port)
             self._companions.append(companion)
             companion.start()
@@ -180,7 +190,7 @@ class DatagramService(Service):
 
     def _listen(self, sock: socket.socket, protocol: AbstractDatagramProtocol) -> DatagramPort:
         """A port on a bound socket, which is closed afterwards."""
-        return self._reactor.adoptDatagramPort(sock.fileno(), sock.family, protocol)
+        return self._reactor.adoptDatagramPort(sock.fileno(), sock.family, protocol, label=self._label)
 
     def stopService(self) -> "Deferred[None]":
         """Answer what has arrived by now, for `READ_OUT` seconds at most, and close the sockets; fires then."""
@@ -209,9 +219,4 @@ class DatagramService(Service):
             self._log_stop(ports)
 
     def _log_stop(self, ports: Sequence[DatagramPort]) -> None:
-        total = sum((port.counters for port in ports), Counters())
-        self._log.info(
-            "{label} stopped: {total.received} received, {total.sent} answered, {total.dropped} dropped",
-            label=self._label,
-            total=total,
-        )
+        log_stop(self._log, self._label, sum((port.counters for port in ports), Counters()))

@@ -29,7 +29,7 @@ from udpservices.net.sockopts import (
     share_group_port,
 )
 from udpservices.runtime.datagram import DatagramService, MakeCompanion
-from udpservices.runtime.device import DeviceKeeper, is_within, where
+from udpservices.runtime.device import DeviceKeeper, is_within
 from udpservices.runtime.kernel_look import Joined, KernelLook, Place
 from udpservices.transport.port import DatagramPort
 from udpservices.units import one_line
@@ -72,7 +72,9 @@ class SharedDatagramService(DatagramService):
         host, number = sock.getsockname()[:2]
         # A protocol may send as soon as it has a port, and that must leave by the device already.
         if is_wildcard(host) and is_shared(sock) and not bound_device(sock):
-            port = self._reactor.listenMulticast(number, protocol, interface=host, listenMultiple=True)
+            port = self._reactor.listenMulticast(
+                number, protocol, interface=host, listenMultiple=True, label=self._label
+            )
             copy_settings(sock, port.socket)
         else:
             port = super()._listen(sock, protocol)
@@ -132,9 +134,8 @@ class Memberships:
         """Join, and keep looking."""
         if not self._wanted and self._groups:
             self._log.warn(
-                "{label} joins no group on {where}: there is no --group of its family",
-                label=self._label,
-                where=where(self._port.socket),
+                "{label} joins no group on {endpoint}: there is no --group of its family",
+                **self._port.log_name._asdict(),
             )
         if self._wanted:
             self._loop.start(REJOIN_INTERVAL)

@@ -75,6 +75,7 @@ class Pinger:
         for family in dict.fromkeys(parse_host(group).family for group in self._groups):
             wildcard = "::" if family == socket.AF_INET6 else "0.0.0.0"
             port = self._reactor.listenMulticast(0, _Answers(self._answered), interface=wildcard)
+            port.label = self._label
             self._ports[family] = port
             if self._device:
                 bind_to_device(port.socket, self._device)

@@ -26,6 +26,7 @@ from udpservices.runtime.connections import Connections, name_of
 from udpservices.transport.counters import Counters
 from udpservices.transport.engine.peers import raw_address
 from udpservices.transport.log_throttle import LogThrottle
+from udpservices.transport.port_name import PortName
 
 #: While the process has no descriptor to spare, look again after so many seconds; clients wait in the queue meanwhile.
 ACCEPT_AGAIN = 0.5
@@ -208,7 +209,8 @@ class StreamService(Service):
         else:
             taken.join(self)
             self._listener = taken
-        self._refusals = Refusals(_where(self._listener.port.getHost()), self.counters, self._reactor)
+        name = PortName(self._label, _where(self._listener.port.getHost()))
+        self._refusals = Refusals(name, self.counters, self._reactor)
 
     def _open(self) -> Listener:
         factory = StreamFactory(self)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from socket import AF_INET, socket
 from typing import Any, ClassVar, Self
 
-from twisted.internet.interfaces import IReactorTime, IUDPTransport
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -47,7 +47,7 @@ class Broadcast(DatagramProtocol):
     """
 
     noisy = False
-    transport: IUDPTransport
+    transport: Any  # a port
     _log = Logger()
 
     def __init__(
@@ -107,7 +107,10 @@ class Broadcast(DatagramProtocol):
                 if interface not in self._missing:
                     self._missing.add(interface)
                     self._log.warn(
-                        "no beacon by {interface} yet: {why}", interface=one_line(interface), why=error.args[-1]
+                        "{label} sends no beacon by {interface} yet: {why}",
+                        label=self.transport.label,
+                        interface=one_line(interface),
+                        why=error.args[-1],
                     )
             else:
                 self._missing.discard(interface)
@@ -116,6 +119,7 @@ class Broadcast(DatagramProtocol):
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
         """Report a beacon that is new, or back after a silence."""
         if datagram.endswith(self._mark):
+            self.transport.counters.own += 1
             return
         known, now = self._known, self._clock.seconds()
         beacon = (addr, hash(datagram))  # a beacon may be 64 KiB long
@@ -126,7 +130,12 @@ class Broadcast(DatagramProtocol):
                 self._more.admits()
                 return
             self._reported.append(now)
-            self._log.info("heard {beacon!r} from {peer}", beacon=datagram[:64], peer=endpoint_text(*addr))
+            self._log.info(
+                "{label} heard {beacon!r} from {peer}",
+                label=self.transport.label,
+                beacon=datagram[:64],
+                peer=endpoint_text(*addr),
+            )
         known[beacon] = now
         known.move_to_end(beacon)
 
@@ -144,7 +153,10 @@ class Broadcast(DatagramProtocol):
 
     def _tell_more(self, _: object, count: int, seconds: float) -> None:
         self._log.info(
-            "heard {count} more datagrams of newcomers in the last {seconds:.0f} s", count=count, seconds=seconds
+            "{label} heard {count} more datagrams of newcomers in the last {seconds:.0f} s",
+            label=self.transport.label,
+            count=count,
+            seconds=seconds,
         )
 
     @classmethod

@@ -3,6 +3,9 @@
 from collections import Counter
 from dataclasses import dataclass, field, fields
 
+#: What a guard's filter refuses arrives as a sample, one datagram in so many.
+SAMPLED_ONE_IN = 1024
+
 
 @dataclass(slots=True)
 class Counters:
@@ -14,6 +17,10 @@ class Counters:
     sent: int = 0
     #: Received but longer than the port takes: never delivered.
     truncated: int = 0
+    #: Of those received, the protocol's own, which came back to it as a broadcast does. The protocol counts them.
+    own: int = 0
+    #: Received by the kernel, which had no room for them in the receive buffer: never read. A flow in one piece is one.
+    overflowed: int = 0
     #: Received by a connected port from somebody other than its peer, before it was connected: never delivered.
     stray: int = 0
     #: Received but not delivered: the port was stopped first, an impairment dropped them, or a policy raised.
@@ -38,7 +45,13 @@ class Counters:
     @property
     def dropped(self) -> int:
         """Datagrams that did not get where they should."""
-        return self.truncated + self.stray + self.withheld + self.unsent + self.refused.total()
+        return self.overflowed + self.truncated + self.stray + self.withheld + self.unsent + self.refused.total()
+
+    def flat(self) -> dict[str, int]:
+        """Each number by its name, `dropped` among them; of those by reason the sum: what a log event can have."""
+        numbers = {each.name: getattr(self, each.name) for each in fields(self)}
+        flat = {name: one.total() if isinstance(one, Counter) else one for name, one in numbers.items()}
+        return {**flat, "dropped": self.dropped}
 
     def __add__(self, other: "Counters") -> "Counters":
         return Counters(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))

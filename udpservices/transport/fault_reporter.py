@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from udpservices.transport.counters import Counters
 from udpservices.transport.engine.base import Connection, NetworkError
 from udpservices.transport.log_throttle import LogThrottle
+from udpservices.transport.port_name import PortName
 
 #: Exceptions of a kind that are logged whole before they are only counted: a second one may show what the first does
 #: not.
@@ -24,10 +25,10 @@ class FaultReporter:
     """Counts, tells a protocol and logs what the network, the protocol and the policies of one port do wrong."""
 
     def __init__(
-        self, label: str, protocol: Any, connection: Connection, counters: Counters, clock: IReactorTime
+        self, name: PortName, protocol: Any, connection: Connection, counters: Counters, clock: IReactorTime
     ) -> None:
-        """`label` is what the log calls the port."""
-        self._label = label
+        """`name` is what the log calls the port."""
+        self.name = name
         self._protocol = protocol
         self._connection = connection
         self._counters = counters
@@ -78,34 +79,36 @@ class FaultReporter:
     def protocol_failed(self, method: str) -> None:
         """Count an exception that the protocol raised, and log it, at most once in a while."""
         self._counters.protocol_errors += 1
-        self._log_exception(method, self._protocol)
+        self._log_exception(f"{method} of {self._protocol!r}")
 
     def policy_failed(self, policy: object, method: str = "__call__") -> None:
         """Count an exception that a policy raised, and log it, at most once in a while."""
         self._counters.policy_errors += 1
-        self._log_exception(method, policy)
+        self._log_exception(f"{method} of {policy!r}")
 
     def port_failed(self, doing: str) -> None:
         """Count an exception of the port's own, such as MemoryError, and log it, at most once in a while."""
         self._counters.port_errors += 1
-        self._log_exception(doing, self._label)
+        self._log_exception(doing)
 
-    def _log_exception(self, method: str, who: object) -> None:
+    def _log_exception(self, what: str) -> None:
         """The first few of a kind with tracebacks. A kind is a type and a line of code."""
         kind, error, trace = sys.exc_info()
-        if self._exceptions.admits((f"{method} of {who!r} raised {error!r}", kind, _origin(trace))):
-            _log.failure("{method} of {who!r} raised", method=method, who=who)
+        if self._exceptions.admits((f"{what} raised {error!r}", kind, _origin(trace))):
+            _log.failure("{label} on {endpoint}: {what} raised", **self.name._asdict(), what=what)
 
     def log_fault(self, doing: str, error: OSError, count: int = 1) -> None:
         """Log an error of the network, which `count` datagrams met, at most once in a while."""
         if self._network.admits("errors of the network", count):
-            _log.warn("{port}: {doing} failed: {error}", port=self._label, doing=doing, error=error)
+            _log.warn(
+                "{label} on {endpoint}: {doing} failed: {error}", **self.name._asdict(), doing=doing, error=str(error)
+            )
 
     def _tell_more(self, kind: Hashable, count: int, seconds: float) -> None:
         what = kind[0] if isinstance(kind, tuple) else kind if isinstance(kind, str) else "other exceptions"
         _log.warn(
-            "{port}: {what}, {count} more in the last {seconds:.0f} s",
-            port=self._label,
+            "{label} on {endpoint}: {what}, {count} more in the last {seconds:.0f} s",
+            **self.name._asdict(),
             what=what,
             count=count,
             seconds=seconds,

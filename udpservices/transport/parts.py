@@ -17,8 +17,10 @@ from udpservices.transport.engine.plain import PlainEngine
 from udpservices.transport.engine.pool import SlotPool
 from udpservices.transport.engine.reply_source import CONTROL_SIZE
 from udpservices.transport.fault_reporter import FaultReporter
+from udpservices.transport.kernel_drops import KernelDrops
 from udpservices.transport.network_errors import NetworkErrors
 from udpservices.transport.poller import Poller
+from udpservices.transport.port_name import PortName
 from udpservices.transport.read_loop import ReadLoop
 from udpservices.transport.write_queue import WriteQueue
 from udpservices.transport.writer import Writer
@@ -36,14 +38,14 @@ class Parts:
         sock: socket.socket,
         reactor: Any,
         counters: Counters,
-        label: str,
+        name: PortName,
         wanted: frozenset[str],
         *,
         max_datagram: int,
         is_shared: bool,
         lost: Callable[[OSError], None],
     ) -> None:
-        """`selectable` is what the reactor calls, with the `protocol` that is served; `label` what the log calls it.
+        """`selectable` is what the reactor calls, with the `protocol` that is served; `name` what the log calls it.
 
         `wanted` are the fields of `Ancillary` that each datagram's peer is to have. `lost` is told that somebody closed
         the descriptor.
@@ -58,13 +60,14 @@ class Parts:
         self.plain = plain = PlainEngine(sock, self.connection, with_destination, wanted, self._routes)
         pool = _pools.setdefault(reactor, SlotPool())
         self.many = many = MmsgEngine(sock, self.connection, plain, pool, with_destination, wanted)
-        self.faults = FaultReporter(label, protocol, self.connection, counters, reactor)
+        self.faults = FaultReporter(name, protocol, self.connection, counters, reactor)
         self.errors = NetworkErrors(sock, protocol, plain, self.connection, self.faults)
         self.errors.ask()
         reply_size = CONTROL_SIZE[sock.family] if with_destination else 0
         self.writer = Writer(
             plain, many, sock.family, reply_size, self.connection, counters, self.faults, self.errors.heard
         )
+        self.drops = KernelDrops(sock, counters)
         self.delivery = Delivery(protocol, self.writer, self.connection, counters, self.faults, max_datagram)
         self.queue = WriteQueue(self.writer, self.connection, reactor, self.watch_writing)
         self.reading = ReadLoop(

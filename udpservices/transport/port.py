@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from udpservices.net import sockopts
-from udpservices.net.addresses import host_and_port, parse_host, parse_target
+from udpservices.net.addresses import endpoint_text, host_and_port, parse_host, parse_target
 from udpservices.net.sockets import adopted_socket, is_readable, settle_options
 from udpservices.transport.batch import Batch
 from udpservices.transport.counters import Counters
@@ -28,6 +28,7 @@ from udpservices.transport.multicast import MulticastMethods
 from udpservices.transport.open_ports import open_ports
 from udpservices.transport.parts import Parts
 from udpservices.transport.policy import Policy, as_policy
+from udpservices.transport.port_name import PortName
 from udpservices.transport.read_loop import ReadLoop
 from udpservices.transport.writer import Writer
 
@@ -89,6 +90,7 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
         self._stopped: list[Deferred[None]] = []
         self._at_shutdown: object = None
         self._ancillary = ancillary.asked_by(proto)
+        self._label = self._getLogPrefix(proto)
 
     @classmethod
     def adopt(
@@ -124,6 +126,36 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
     def disconnected(self) -> bool:  # type: ignore[override]
         """Whether it is closed."""
         return self._state is State.CLOSED
+
+    # What the log calls it, and what the kernel did
+
+    @property
+    def label(self) -> str:
+        """What the log calls the service that the port belongs to: the protocol, unless somebody sets it."""
+        return self._label
+
+    @label.setter
+    def label(self, label: str) -> None:
+        self._label = label
+        if self._parts is not None:
+            self._parts.faults.name = self.log_name
+
+    @property
+    def log_name(self) -> PortName:
+        """What the log calls an open port: its label, and the endpoint that it is bound to."""
+        return PortName(self._label, _endpoint_of(self.socket))
+
+    def look_at_drops(self) -> int:
+        """Count what the kernel dropped for want of room in the receive buffer, in `counters.overflowed`.
+
+        How many that are since the last look. A port that is closed looks as well.
+        """
+        return self._parts.drops.look() if self._parts is not None else 0
+
+    @property
+    def dropped_before(self) -> int:
+        """How many datagrams the kernel had dropped at the socket, for whichever reason, when the port was opened."""
+        return self._parts.drops.before if self._parts is not None else 0
 
     # Policies and flows
 
@@ -189,7 +221,7 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
                 sock,
                 self.reactor,
                 self.counters,
-                repr(self),
+                PortName(self._label, _endpoint_of(sock)),
                 self._ancillary,
                 max_datagram=self.maxPacketSize,
                 is_shared=self.is_shared,
@@ -291,6 +323,7 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
         if parts is None:
             return
         parts.release()
+        parts.drops.look()
         self._parts = self._writer = self.reading = None
         if parts.connection.peer is None:
             open_ports.remove(self._number)
@@ -434,3 +467,7 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
     def peer(self) -> tuple[str, int] | None:
         """Whom the port is connected to, if it is."""
         return None if self._parts is None else self._parts.connection.peer
+
+
+def _endpoint_of(sock: socket.socket) -> str:
+    return f"{endpoint_text(*host_and_port(sock.getsockname()))}/udp"

@@ -15,7 +15,7 @@ class DatagramReactor:
 
     It provides whatever that reactor provides, so that ``internet.UDPServer(…, reactor=DatagramReactor(reactor))``
     and protocols that want timers or a resolver work. The reactor must watch descriptors (select, poll, epoll,
-    asyncio).
+    asyncio). Each port may have a `label`, what the log calls it.
     """
 
     def __init__(self, reactor: Any) -> None:
@@ -34,12 +34,14 @@ class DatagramReactor:
         protocol: AbstractDatagramProtocol,
         interface: str = "",
         maxPacketSize: int = MAX_DATAGRAM,
+        *,
+        label: str | None = None,
     ) -> DatagramPort:
         """A port on `interface`, an IPv4 or IPv6 literal; all IPv4 addresses where it is empty.
 
         Raises CannotListenError, and InvalidAddressError for what is no literal.
         """
-        return self._listen(DatagramPort(port, protocol, interface, maxPacketSize, self._reactor))
+        return self._listen(DatagramPort(port, protocol, interface, maxPacketSize, self._reactor), label)
 
     def listenMulticast(
         self,
@@ -48,13 +50,17 @@ class DatagramReactor:
         interface: str = "",
         maxPacketSize: int = MAX_DATAGRAM,
         listenMultiple: bool = False,
+        *,
+        label: str | None = None,
     ) -> DatagramPort:
         """A port that may join groups; with `listenMultiple` others may listen on its port number too.
 
         Bind the wildcard of a family (``"0.0.0.0"``, ``"::"``) and choose the interface in the join: a socket bound
         to one address receives no group. Raises as `listenUDP` does.
         """
-        return self._listen(DatagramPort(port, protocol, interface, maxPacketSize, self._reactor, listenMultiple))
+        return self._listen(
+            DatagramPort(port, protocol, interface, maxPacketSize, self._reactor, listenMultiple), label
+        )
 
     def adoptDatagramPort(
         self,
@@ -62,14 +68,18 @@ class DatagramReactor:
         addressFamily: int,
         protocol: AbstractDatagramProtocol,
         maxPacketSize: int = MAX_DATAGRAM,
+        *,
+        label: str | None = None,
     ) -> DatagramPort:
         """A port on a duplicate of a bound UDP socket; the caller keeps, and closes, the descriptor.
 
         `addressFamily` is part of Twisted's signature; the socket's own is used. Raises UnusableDescriptor, which
         Twisted's UnsupportedAddressFamily and UnsupportedSocketType also catch where they apply.
         """
-        return self._listen(DatagramPort.adopt(self._reactor, fileDescriptor, protocol, maxPacketSize))
+        return self._listen(DatagramPort.adopt(self._reactor, fileDescriptor, protocol, maxPacketSize), label)
 
-    def _listen(self, port: DatagramPort) -> DatagramPort:
+    def _listen(self, port: DatagramPort, label: str | None) -> DatagramPort:
+        if label is not None:
+            port.label = label
         port.startListening()
         return port

@@ -20,7 +20,6 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from udpservices.net import bpf, sockopts
-from udpservices.net.addresses import endpoint_text, host_and_port
 from udpservices.policy.access import AccessList
 from udpservices.policy.guard.loop_rules import HARMLESS, NO_LOOP_RULES, LoopRules
 from udpservices.policy.guard.port_rules import ONE_IN, PortRules
@@ -33,6 +32,7 @@ from udpservices.transport.engine.received import Copies
 from udpservices.transport.open_ports import open_ports
 from udpservices.transport.policy import Policy
 from udpservices.transport.port import DatagramPort
+from udpservices.transport.port_name import PortName
 
 #: Seconds without a refusal for a reason after which the next one is let through.
 QUIET = 60.0
@@ -53,7 +53,15 @@ class GuardRules:
         loops = self.loops
         if not getattr(port.protocol, "reflector", False) and loops != NO_LOOP_RULES:
             loops = HARMLESS
-        return Guard(loops, self.access, port.socket, port.counters, port.reactor, repr(port), is_shared=port.is_shared)
+        return Guard(
+            loops,
+            self.access,
+            port.socket,
+            port.counters,
+            port.reactor,
+            port.log_name,
+            is_shared=port.is_shared,
+        )
 
 
 class Guard(Policy):
@@ -70,11 +78,11 @@ class Guard(Policy):
         sock: socket.socket,
         counters: Counters,
         clock: IReactorTime,
-        name: str = "port",
+        name: PortName,
         *,
         is_shared: bool = False,
     ) -> None:
-        """`sock` is a bound socket, `name` what the log calls its port where it cannot be guarded by a filter alone.
+        """`sock` is a bound socket, `name` what the log calls its port.
 
         `is_shared`: other processes may have the socket.
         """
@@ -82,7 +90,7 @@ class Guard(Policy):
         self._socket = sock
         self._clock = clock
         self._name = name
-        self._refusals = Refusals(endpoint_text(*host_and_port(sock.getsockname())), counters, clock)
+        self._refusals = Refusals(name, counters, clock)
         self._rules = PortRules(loops, access, sock, clock, is_shared=is_shared)
         self._filter = SocketFilter(sock, is_shared=is_shared)
         # Whether a filter is attached; and how many datagrams to come may be older than its program.
@@ -275,7 +283,9 @@ class Guard(Policy):
         why = None if self._looks_up else self._refusal(networks=True)
         if why:
             self._looks_up = True
-            _log.info("{port}: {why}; datagrams are looked at one by one", port=self._name, why=why)
+            _log.info(
+                "{label} on {endpoint}: {why}; datagrams are looked at one by one", **self._name._asdict(), why=why
+            )
         if self._looks_up and self._refusal(networks=False):
             self._filtering, self._known = False, frozenset()
             self._filter.detach()

@@ -33,10 +33,11 @@ from udpservices.policy.access import BITS, AccessList
 from udpservices.policy.guard.intervals import Ranges, search
 from udpservices.policy.guard.loop_rules import MANY, REFLECTORS, LoopRules, OwnAddresses
 from udpservices.policy.guard.reasons import EQUAL_PORT, FORGED, OWN_PORT, SOURCE_PORT, TO_MANY, Reason
+from udpservices.transport.counters import SAMPLED_ONE_IN
 from udpservices.transport.engine.peers import is_mapped, pack, raw_address
 
 #: Of how many datagrams that are refused for a reason the filter lets one through, where it lets not all through.
-ONE_IN = 1024
+ONE_IN = SAMPLED_ONE_IN
 
 # Where IP headers have their addresses (RFC 791 section 3.1, RFC 8200 section 3).
 _SOURCE = {4: IP_HEADER + 12, 6: IP_HEADER + 8}

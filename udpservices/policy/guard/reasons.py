@@ -1,7 +1,7 @@
 """Why a guard refuses datagrams and connections, and how an operator hears of it: counted each, logged now and then."""
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Hashable, Iterable
+from typing import NamedTuple, cast
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -10,6 +10,7 @@ from udpservices.net.addresses import endpoint_text, host_and_port
 from udpservices.transport.counters import Counters
 from udpservices.transport.engine.peers import unpack
 from udpservices.transport.log_throttle import LogThrottle
+from udpservices.transport.port_name import PortName
 
 _log = Logger()
 
@@ -46,9 +47,9 @@ BY_NETWORK = frozenset({DENIED, NOT_ALLOWED})
 class Refusals:
     """Those of one port."""
 
-    def __init__(self, where: str, counters: Counters, clock: IReactorTime) -> None:
-        """`where` is what the log calls the port."""
-        self._where = where
+    def __init__(self, name: PortName, counters: Counters, clock: IReactorTime) -> None:
+        """`name` is what the log calls the port."""
+        self._name = name
         self._counters = counters
         self._throttle = LogThrottle(clock, self._tell_more)
 
@@ -62,7 +63,13 @@ class Refusals:
         self._counters.filtered += stands_for - 1
         if self._throttle.admits(reason, stands_for):
             peer = endpoint_text(*host_and_port(unpack(name)))
-            _log.warn("{where} refused {peer} ({reason.text})", where=self._where, peer=peer, reason=reason)
+            _log.warn(
+                "{label} on {endpoint} refused {peer} ({why})",
+                **self._name._asdict(),
+                peer=peer,
+                reason=reason.name,
+                why=reason.text,
+            )
 
     def settle(self, reasons: Iterable[Reason] | None = None) -> None:
         """Log what was not yet; of all reasons, unless some are given. The next refusal is the first one again."""
@@ -72,11 +79,13 @@ class Refusals:
             for reason in reasons:
                 self._throttle.forget(reason)
 
-    def _tell_more(self, reason: object, count: int, seconds: float) -> None:
+    def _tell_more(self, reason: Hashable, count: int, seconds: float) -> None:
+        known = cast("Reason", reason)
         _log.warn(
-            "{where} refused about {count:,} more in {seconds:.0f} s ({reason.text})",
-            where=self._where,
+            "{label} on {endpoint} refused about {count:,} more in {seconds:.0f} s ({why})",
+            **self._name._asdict(),
             count=count,
             seconds=seconds,
-            reason=reason,
+            reason=known.name,
+            why=known.text,
         )
