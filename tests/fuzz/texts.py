@@ -24,6 +24,7 @@ from udpservices.endpoints.stream import stream_description
 from udpservices.endpoints.systemd import ActivationError, parse_environment
 from udpservices.maker import DatagramServiceMaker
 from udpservices.net import addresses
+from udpservices.options import Mistakes
 from udpservices.policy.access import parse_network
 from udpservices.runtime import lookup
 from udpservices.services import tables
@@ -197,10 +198,10 @@ def config(data: bytes) -> None:
             contextlib.redirect_stdout(io.StringIO()),
         ):
             tables.read(path)
-    except ValueError as error:
-        line = tables.folded(error)
-        assert units.one_line(line) == line or str(path) in line, line
-        assert str(path) in line, line
+    except Mistakes as error:
+        for line in error.lines:
+            assert line.isprintable(), line
+            assert str(path) in line, line
     finally:
         path.write_bytes(b"")
 
@@ -275,6 +276,20 @@ TARGETS = {
             b'[udphello]\ntarget = "localhost:9"\nmessage = "hi"\n[udpmulticast]\ngroup = ["ff02::5"]\n',
             b'[udpserve]\nprotocol = "udpservices.services.echo.Echo"\n[t]\ncommand = "udptime"\nepoch = "unix"\n',
         ],
-        [b"[udpecho]\n", b"[[udpecho]]\n", b'"', b"'", b" = ", b"true", b"1979-05-27", b"0x1", b"{}", b"[", b"\n"],
+        [
+            b"[udpecho]\n",
+            b"[[udpecho]]\n",
+            b"drain = ",
+            b"\xef\xbb\xbf",
+            b'"',
+            b"'",
+            b" = ",
+            b"true",
+            b"1979-05-27",
+            b"0x1",
+            b"{}",
+            b"[",
+            b"\n",
+        ],
     ),
 }

@@ -117,7 +117,7 @@ class TestRedeclared:
         class Some(RunOptions, ServiceOptions):
             pass
 
-        assert dict(Some()) == {"log-datagrams": 0}
+        assert dict(Some()) == {"drain": 0.0, "log-datagrams": 0}
 
         class All(RunOptions, LoopGuardOptions, RateOptions, ListenOptions, ImpairmentOptions):
             pass

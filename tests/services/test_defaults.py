@@ -6,7 +6,7 @@ import pytest
 
 from tests.services.commands import maker
 
-SOCKETS: dict[str, Any] = {"interface": [], "listen": [], "receive-buffer": None, "reuse-port": 0}
+SOCKETS: dict[str, Any] = {"interface": [], "listen": [], "receive-buffer": 4 << 20, "reuse-port": 0}
 IMPAIRMENT: dict[str, Any] = {"drop": 0.0, "duplicate": 0.0, "reorder": 0.0, "delay": 0.0, "seed": None}
 ACCESS: dict[str, Any] = {"allow": [], "deny": [], "allow-file": [], "deny-file": []}
 LOOP_GUARD: dict[str, Any] = dict.fromkeys(
@@ -22,7 +22,7 @@ LOOP_GUARD: dict[str, Any] = dict.fromkeys(
 )
 RATE: dict[str, Any] = {"rate": None, "burst": None, "rate-prefix": (24, 56), "rate-dry-run": 0}
 TCP: dict[str, Any] = {"tcp": None, "tcp-idle": 60.0, "tcp-connections": 500}
-OF_MEMBERS = {**SOCKETS, **ACCESS, **RATE, **IMPAIRMENT, "log-datagrams": 0}
+OF_MEMBERS = {**SOCKETS, **ACCESS, **RATE, **IMPAIRMENT, "log-datagrams": 0, "drain": 0.0}
 SHARED = {**OF_MEMBERS, **LOOP_GUARD}
 
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -46,7 +46,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "message": "hello",
         "interval": 1.0,
     },
-    "udpservices": {"config": None, "check": 0},
+    "udpservices": {"config": None, "check": 0, "drain": 0.0},
 }
 
 

@@ -12,14 +12,14 @@ Options are Twisted's own (`twisted.python.usage.Options`), with one difference:
 names the option and its value.
 """
 
-from udpservices.options.base import Row, ServiceOptions, coerced, repeated
+from udpservices.options.base import Mistakes, Row, ServiceOptions, coerced, repeated
 from udpservices.options.guard import AccessOptions, LoopGuardOptions
 from udpservices.options.impairment import ImpairmentOptions
 from udpservices.options.limits import RateOptions
 from udpservices.options.listen import ListenOptions, SocketOptions
 from udpservices.options.member import MemberOptions
 from udpservices.options.responder import DatagramOptions
-from udpservices.options.run import RunOptions
+from udpservices.options.run import ProcessOptions, RunOptions
 from udpservices.options.stream import StreamOptions
 
 __all__ = [
@@ -29,6 +29,8 @@ __all__ = [
     "ListenOptions",
     "LoopGuardOptions",
     "MemberOptions",
+    "Mistakes",
+    "ProcessOptions",
     "RateOptions",
     "Row",
     "RunOptions",
