@@ -173,8 +173,8 @@ def test_one_socket_for_both_families(tmp_path: Path) -> None:
         assert ask("::1", number, b"six") == b"six"
         assert ask("127.0.0.2", number, b"four") == b"four"
         process.wait_for(rf"udpecho listening on \[::\]:{number}/udp$")
-        process.wait_for(r"received b'six' from \('::1', \d+\)$")
-        process.wait_for(r"received b'four' from \('::ffff:127\.0\.0\.1', \d+\)$")
+        process.wait_for(rf"udpecho on \[::\]:{number}/udp received b'six' from \[::1\]:\d+$")
+        process.wait_for(r"received b'four' from \[::ffff:127\.0\.0\.1\]:\d+$")
 
 
 def test_nobody_else_can_take_the_port(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ async def test_stops_and_starts_again(monkeypatch: pytest.MonkeyPatch) -> None:
             "LISTEN_FDS": str(len(names)),
             "LISTEN_FDNAMES": ":".join(names),
         }
-        monkeypatch.setattr(systemd, "_FIRST", first)
+        monkeypatch.setattr(systemd, "FIRST", first)
         monkeypatch.setattr(systemd, "_initial_environment", lambda: forged)
         systemd.inherited_descriptors.cache_clear()
         service = DatagramService("echo", [parse("systemd:name=echo")], Echo, reactor)

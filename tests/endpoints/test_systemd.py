@@ -4,7 +4,7 @@ import os
 import re
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from socket import AF_INET, AF_INET6, AF_UNIX, SO_REUSEADDR, SOCK_DGRAM, SOL_SOCKET
 
@@ -16,7 +16,9 @@ from tests.endpoints.opening import buffer_of, exchange, families, flag, opened,
 from tests.network.hosts import Network
 from tests.support import udp_socket
 from tests.texts import TEXTS, names, read_or_refused, thorough
-from udpservices.endpoints.systemd import ActivationError, Inherited, parse_environment
+from udpservices.endpoints import parse, stream, systemd
+from udpservices.endpoints.stream import inherited_stream, taken_description
+from udpservices.endpoints.systemd import ActivationError, Inherited, described, parse_environment, untaken
 
 
 class TestActivation:
@@ -175,3 +177,92 @@ class TestDescriptors:
             assert re.fullmatch(
                 r"fd:(\d+): descriptor \1 is a SOCK_RAW socket, not a datagram one", refusal(f"fd:{raw.fileno()}")
             )
+
+
+class TestHandedOver:
+    """Sockets of several kinds under the names that socket units gave them."""
+
+    @pytest.fixture
+    def handed(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[socket.socket]]:
+        """Index 0 to 3: a stream and two datagram sockets named ``echo``, a datagram socket named ``other``.
+
+        The gaps that other descriptors make are filled: systemd's have numbers in a row.
+        """
+        with ExitStack() as stack:
+            sockets: list[socket.socket] = []
+            base = 500
+            for index, one in enumerate(
+                (socket.create_server(("127.0.0.1", 0)), udp_socket(), udp_socket("::1"), udp_socket())
+            ):
+                with one:
+                    os.dup2(one.fileno(), base + index, inheritable=False)
+                sockets.append(stack.enter_context(socket.socket(fileno=base + index)))
+            forged = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "4", "LISTEN_FDNAMES": "echo:echo:echo:other"}
+            monkeypatch.setattr(systemd, "FIRST", base)
+            monkeypatch.setattr(stream, "FIRST", base)
+            monkeypatch.setattr(systemd, "_taken", set())
+            monkeypatch.setattr(systemd, "_initial_environment", lambda: forged)
+            systemd.inherited_descriptors.cache_clear()
+            yield sockets
+            systemd.inherited_descriptors.cache_clear()
+
+    def test_name_of_datagrams_and_streams(self, handed: list[socket.socket]) -> None:
+        """A socket unit with ListenDatagram= and ListenStream= has one name for both."""
+        endpoint = parse("systemd:name=echo")
+        assert endpoint.count() == 2
+        with opened(endpoint) as found:
+            assert [sock.getsockname() for sock in found] == [sock.getsockname() for sock in handed[1:3]]
+
+    def test_name_of_streams_alone(self, handed: list[socket.socket]) -> None:
+        handed[1].close()
+        handed[2].close()
+        assert (
+            refusal("systemd:name=echo")
+            == "systemd:name=echo: descriptor 500 is a SOCK_STREAM socket, not a datagram one"
+        )
+
+    def test_stream_of_that_name(self, handed: list[socket.socket]) -> None:
+        """For TCP it is the other way round: Twisted itself would take the last of the name, whatever that is."""
+        assert taken_description("systemd:domain=INET:name=echo") == "systemd:domain=INET:index=0"
+        assert [one.descriptor for one in untaken()] == [501, 502, 503]
+
+    @pytest.mark.parametrize("text", ["tcp:7", "systemd:INET:0", "systemd:domain=INET", "systemd:domain=INET:index=x"])
+    def test_other_descriptions_are_twisted_s(self, handed: list[socket.socket], text: str) -> None:
+        assert taken_description(text) == text
+        assert inherited_stream(text) is None
+
+    def test_nobody_takes_it(self, handed: list[socket.socket]) -> None:
+        """It says what it is, for a warning that names it."""
+        ports = [sock.getsockname()[1] for sock in handed]
+        assert [described(one) for one in untaken()] == [
+            f"index 0 named 'echo' (stream 127.0.0.1:{ports[0]})",
+            f"index 1 named 'echo' (datagram 127.0.0.1:{ports[1]})",
+            f"index 2 named 'echo' (datagram [::1]:{ports[2]})",
+            f"index 3 named 'other' (datagram 127.0.0.1:{ports[3]})",
+        ]
+
+    def test_taken(self, handed: list[socket.socket]) -> None:
+        """By whatever an endpoint calls it; a socket that could not be opened is nobody's."""
+        with opened("systemd:name=echo"), opened("fd:503"):
+            assert [one.name for one in untaken()] == ["echo"]
+        refusal("fd:500")
+        assert [one.descriptor for one in untaken()] == [500]
+        handed[0].close()  # as Twisted does when it has taken one
+        assert untaken() == []
+
+    @pytest.mark.parametrize(
+        ("open_one", "what"),
+        [
+            (lambda: os.open("/dev/null", os.O_RDONLY), "no socket"),
+            (lambda: socket.socket(AF_UNIX, SOCK_DGRAM).detach(), "datagram"),
+            (lambda: socket.socket(AF_UNIX, socket.SOCK_SEQPACKET).detach(), "other"),
+        ],
+    )
+    def test_other_kinds(self, handed: list[socket.socket], open_one: Callable[[], int], what: str) -> None:
+        number = open_one()
+        os.dup2(number, 503, inheritable=False)
+        os.close(number)
+        assert described(untaken()[-1]) == f"index 3 named 'other' ({what})"
+
+    def test_nothing_handed_over(self) -> None:
+        assert untaken() == []

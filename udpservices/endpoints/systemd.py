@@ -3,9 +3,10 @@
 import functools
 import os
 import socket
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from socket import AF_INET, AF_INET6, SOCK_DGRAM, SOCK_STREAM
 from typing import ClassVar, NamedTuple
 
 import attrs
@@ -13,10 +14,12 @@ import attrs
 from udpservices.endpoints.base import EndpointError
 from udpservices.endpoints.grammar import escape
 from udpservices.endpoints.held import Held
+from udpservices.net.addresses import endpoint_text, host_and_port
 from udpservices.net.sockets import UnusableDescriptor, adopted_socket, grow_receive_buffer
 from udpservices.units import one_line
 
-_FIRST = 3  # SD_LISTEN_FDS_START
+#: The number of the first descriptor (SD_LISTEN_FDS_START).
+FIRST = 3
 
 # Digits of the most descriptors that a parent hands over.
 _DIGITS = 4
@@ -60,7 +63,7 @@ def parse_environment(environ: dict[str, str], pid: int) -> tuple[Inherited, ...
         raise ActivationError(f"LISTEN_FDS is {count!r}, not a number of descriptors")
     names = environ.get("LISTEN_FDNAMES", "").split(":")
     names += [""] * (int(count) - len(names))
-    return tuple(Inherited(_FIRST + index, names[index] or "unknown") for index in range(int(count)))
+    return tuple(Inherited(FIRST + index, names[index] or "unknown") for index in range(int(count)))
 
 
 def _initial_environment() -> dict[str, str]:
@@ -88,6 +91,10 @@ class DescriptorEndpoint:
 
     descriptor: int
 
+    def claims(self) -> list[Hashable]:
+        """What an endpoint with the same claim takes too."""
+        return [self.descriptor]
+
     def count(self) -> int:
         """A duplicate."""
         return 1
@@ -110,21 +117,33 @@ class SystemdEndpoint:
 
     name: str | None = None
     index: int | None = None
+    #: Whether those of a name are stream sockets: a name is often that of both kinds.
+    stream: bool = False
 
     def count(self) -> int:
         """Duplicates of those that were handed over."""
-        try:
-            return len(self._of(inherited_descriptors()))
-        except ActivationError:
-            return 0
+        return len(self.descriptors())
 
-    def _of(self, inherited: Iterable[Inherited]) -> list[int]:
-        """Those descriptors that this endpoint names."""
-        return [
-            one.descriptor
-            for index, one in enumerate(inherited)
-            if (self.index == index if self.name is None else self.name == one.name)
-        ]
+    def descriptors(self) -> list[int]:
+        """Those descriptors that this endpoint takes; none where nothing was handed over."""
+        try:
+            return self._of(inherited_descriptors())
+        except ActivationError:
+            return []
+
+    def claims(self) -> list[Hashable]:
+        """What an endpoint with the same claim takes too: descriptors, or a name as long as nothing is handed over."""
+        if found := self.descriptors():
+            return [*found]
+        return [(self.name, self.stream)] if self.index is None else [FIRST + self.index]
+
+    def _of(self, inherited: Sequence[Inherited]) -> list[int]:
+        """Of those of a name the sockets of the right kind, or all, for an error to say what they are."""
+        if self.name is None:
+            return [one.descriptor for index, one in enumerate(inherited) if index == self.index]
+        named = [one.descriptor for one in inherited if one.name == self.name]
+        kind = SOCK_STREAM if self.stream else SOCK_DGRAM
+        return [descriptor for descriptor in named if _kind(descriptor) == kind] or named
 
     def open(
         self, *, reuse_port: bool = False, receive_buffer: int | None = None, held: Held | None = None
@@ -159,4 +178,71 @@ def _adopt(descriptors: list[int], what: str, reuse_port: bool, receive_buffer: 
             for sock in sockets:
                 grow_receive_buffer(sock, receive_buffer)
         opened.pop_all()
+        take(descriptors)
         return sockets
+
+
+# What nobody takes
+
+_taken: set[int] = set()
+
+
+def take(descriptors: Iterable[int]) -> None:
+    """Remember that a service of this process has these descriptors."""
+    _taken.update(descriptors)
+
+
+def untaken() -> list[Inherited]:
+    """The descriptors that systemd handed over and no service has taken so far.
+
+    Twisted closes those of its own endpoints once it listens, so that one that is closed was taken.
+    """
+    try:
+        inherited = inherited_descriptors()
+    except ActivationError:
+        return []
+    return [one for one in inherited if one.descriptor not in _taken and _is_open(one.descriptor)]
+
+
+def described(one: Inherited) -> str:
+    """A descriptor in words: ``index 1 named 'x' (datagram 0.0.0.0:9999)``."""
+    with _borrowed(one.descriptor) as sock:
+        return f"index {one.descriptor - FIRST} named {one.name!r} ({_what(sock)})"
+
+
+def _what(sock: socket.socket | None) -> str:
+    if sock is None:
+        return "no socket"
+    kind = {SOCK_DGRAM: "datagram", SOCK_STREAM: "stream"}.get(sock.type, "other")
+    name = sock.getsockname()
+    if isinstance(name, tuple):
+        name = endpoint_text(*host_and_port(name)) if sock.family in (AF_INET, AF_INET6) else name[0]
+    return f"{kind} {one_line(os.fsdecode(name))}".rstrip()
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+def _kind(descriptor: int) -> int | None:
+    """The type of a socket; None where this is none."""
+    with _borrowed(descriptor) as sock:
+        return None if sock is None else sock.type
+
+
+@contextmanager
+def _borrowed(descriptor: int) -> Iterator[socket.socket | None]:
+    """A socket to look at, which stays its owner's; None where this is none."""
+    try:
+        sock = socket.socket(fileno=descriptor)
+    except OSError:
+        yield None
+        return
+    try:
+        yield sock
+    finally:
+        sock.detach()

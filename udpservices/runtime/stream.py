@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from udpservices.endpoints import EndpointError
 from udpservices.endpoints.held import Held
-from udpservices.endpoints.stream import stream_description
+from udpservices.endpoints.stream import taken_description
 from udpservices.net.addresses import endpoint_text
 from udpservices.net.descriptors import has_descriptor_to_spare
 from udpservices.policy.access import AccessList
@@ -215,7 +215,7 @@ class StreamService(Service):
     def _open(self) -> Listener:
         factory = StreamFactory(self)
         try:
-            listening = serverFromString(self._reactor, stream_description(self._description)).listen(factory)
+            listening = serverFromString(self._reactor, taken_description(self._description)).listen(factory)
         except Exception as error:  # whatever a parser of Twisted's, or of a plugin, raises
             raise self._refused(error) from error
         outcome: list[IListeningPort | Failure] = []
