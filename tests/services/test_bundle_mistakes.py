@@ -121,8 +121,8 @@ class TestMistakes:
             ("[udpecho]\npor = 9\n", "[udpecho]: there is no key 'por': did you mean 'port'?"),
             ("[udpecho]\nreceive_buffer = 9\n", "[udpecho]: there is no key 'receive_buffer': did you mean "),
             ("[udpecho]\n'port=9' = 9\n", "[udpecho]: there is no key 'port=9'"),
-            ("[udpecho]\nhelp = true\n", "[udpecho]: there is no key 'help'"),
-            ("[udpecho]\nversion = true\n", "[udpecho]: there is no key 'version'"),
+            ("[udpecho]\nhelp = true\n", "[udpecho] help = true: is for the command line alone"),
+            ("[udpecho]\nversion = true\n", "[udpecho] version = true: is for the command line alone"),
             ("[udpecho]\nepoch = 'unix'\n", "[udpecho]: there is no key 'epoch'"),
             # The value's type
             ("[udpecho]\nport = true\n", "[udpecho] port = true: must be a text or a number, or a list of them"),

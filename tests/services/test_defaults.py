@@ -29,7 +29,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "udptime": {**SHARED, "port": 3737, "epoch": "1900", **TCP},
     "udplength": {**SHARED, "port": 1060},
     "udpdiscard": {**SHARED, "port": 9998, **TCP},
-    "udphello": {"target": None, "message": "Hello!", "interval": 1.0, "max-interval": 60.0},
+    "udphello": {
+        "target": None,
+        "message": "Hello!",
+        "interval": 1.0,
+        "max-interval": 60.0,
+        "once": 0,
+        "timeout": 1.0,
+    },
     "udpmulticast": {
         **OF_MEMBERS,
         "port": 9999,

@@ -236,6 +236,8 @@ class TestOptions:
             "message": "Hello!",
             "interval": 1.0,
             "max-interval": 60.0,
+            "once": 0,
+            "timeout": 1.0,
         }
 
     @pytest.mark.parametrize(

@@ -23,8 +23,8 @@ LONGEST_LOOKUP = 60.0
 #: Names that are looked up at a time, each in a thread; more of them wait.
 MAX_LOOKUPS = 8
 
-# What getaddrinfo(3) says of a name that has no address; its other errors say that nobody knows.
-_UNKNOWN = {getattr(socket, name, None) for name in ("EAI_NONAME", "EAI_NODATA", "EAI_ADDRFAMILY")}
+#: What getaddrinfo(3) says of a name that has no address; its other errors say that nobody knows.
+UNKNOWN = {getattr(socket, name, None) for name in ("EAI_NONAME", "EAI_NODATA", "EAI_ADDRFAMILY")}
 
 _KINDS: dict[int, type[IPv4Address] | type[IPv6Address]] = {AF_INET: IPv4Address, AF_INET6: IPv6Address}
 
@@ -196,7 +196,7 @@ class Resolver:
 def _deliver(receiver: Any, answer: Sequence[Any] | Exception, transport: Literal["TCP", "UDP"]) -> None:
     """Tell a receiver. Twisted's interface has no word for failures."""
     if isinstance(answer, Exception):
-        unknown = isinstance(answer, socket.gaierror) and answer.errno in _UNKNOWN
+        unknown = isinstance(answer, socket.gaierror) and answer.errno in UNKNOWN
         if not unknown and hasattr(receiver, "resolutionFailed"):
             receiver.resolutionFailed(answer)
             return

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from twisted.internet.interfaces import IUDPTransport
 from twisted.internet.protocol import DatagramProtocol
@@ -57,16 +57,37 @@ class Helloer(DatagramProtocol):
             ["message", None, "Hello!", "What to send.", message],
             ["interval", None, 1.0, "Time between greetings, and before the first new attempt.", positive_duration],
             ["max-interval", None, 60.0, "Longest time between attempts when nobody answers.", positive_duration],
+            ["timeout", None, 1.0, "With --once: how long to wait for the reply.", positive_duration],
         ]
+        optFlags: ClassVar[list[Row]] = [
+            ["once", None, "Greet once, print how long the reply took, and exit: 0, or 1 where none came."],
+        ]
+        of_command_line = ServiceOptions.of_command_line | {"once", "timeout"}
 
         def postOptions(self) -> None:
-            """There is no default target."""
+            """There is no default target. To greet once takes no service: that is done here, and the process ends."""
             super().postOptions()
             if self["target"] is None:
                 raise UsageError("--target is missing: HOST:PORT, whom to greet")
+            for name in ("interval", "max-interval") if self["once"] else ("timeout",):
+                if name in self.given:
+                    raise UsageError(f"--{name} has no effect {'with' if self['once'] else 'without'} --once")
+            if self["once"]:
+                self._greet_once()
             if self["max-interval"] < self["interval"]:
                 longest = f"--max-interval, which is {self['max-interval']:g}s"
                 raise UsageError(f"--interval {self['interval']:g}s: must not be longer than {longest}")
+
+        def _greet_once(self) -> NoReturn:
+            from udpservices.net.exchange import NoReply, ask  # no service needs it
+
+            host, port = self["target"]
+            try:
+                reply = ask(host, port, os.fsencode(self["message"]), self["timeout"])
+            except NoReply as error:
+                raise UsageError(str(error)) from error
+            print(f"reply from {reply.peer} in {reply.seconds * 1000:.3f} ms")
+            raise SystemExit(0)
 
     @classmethod
     def makeService(cls, label: str, options: Any, reactor: Any) -> Redialer:

@@ -22,8 +22,9 @@ class Keys:
         self._name = name
         #: What `read` fills.
         self.options = make()
-        not_here = getattr(self.options, "of_command_line", ServiceOptions.of_command_line) | self._not_here()
+        self._of_command_line = getattr(self.options, "of_command_line", ServiceOptions.of_command_line)
         takes_value = {option.rstrip("="): option.endswith("=") for option in self.options.longOpt}
+        not_here = self._of_command_line | self._not_here()
         self._takes_value = {key: takes for key, takes in takes_value.items() if key not in not_here}
 
     def _not_here(self) -> set[str]:
@@ -95,6 +96,8 @@ class Keys:
     def _unknown(self, key: str, value: Any) -> str:
         if key in OF_PROCESS:
             return self._says_of(key, value, "is a key of the whole file: write it above the first table")
+        if key in self._of_command_line:
+            return self._says_of(key, value, "is for the command line alone")
         return self.says(f"there is no key {key!r}{did_you_mean(key, self._takes_value)}")
 
     def _word(self, key: str, value: Any) -> Iterator[str]:
