@@ -63,13 +63,14 @@ class MemoryDatagramTransport:
         #: What the real port counts; here `sent` alone moves.
         self.counters = Counters()
         #: What the log calls the service.
-        self.label = "test"
+        self.label = ""
         #: Whether it listens.
         self.listening = False
 
     def start(self, protocol: AbstractDatagramProtocol) -> None:
         """Give the transport to a protocol and start it, as a port does."""
         self._protocol = protocol
+        self.label = self.label or type(protocol).__name__
         self.startListening()
 
     # IListeningPort

@@ -4,7 +4,7 @@ import errno
 import socket
 import sys
 from pathlib import Path
-from socket import AF_INET, AF_INET6, SO_REUSEADDR, SO_REUSEPORT, SOL_SOCKET
+from socket import AF_INET, AF_INET6, SO_RCVBUF, SO_REUSEADDR, SO_REUSEPORT, SOL_SOCKET
 from typing import Any
 
 import pytest
@@ -12,11 +12,14 @@ import pytest
 from tests.endpoints.opening import buffer_of, exchange, families, flag, opened, refusal, written
 from tests.machine import as_ordinary_user, free_port, leaking_nothing
 from tests.network.hosts import INTERFACE, Network
-from tests.support import logged, missing, run, text, udp_socket, wait_until
+from tests.support import logged, missing, need_root, run, udp_socket, wait_until
 from udpservices.endpoints import EndpointError, UDPEndpoint, parse
 from udpservices.endpoints import udp as endpoints
+from udpservices.net import sockopts
 from udpservices.net.addresses import Host
-from udpservices.net.sockets import bound_socket
+from udpservices.net.sockets import AtLeast, bound_socket, grow_receive_buffer
+
+SO_RCVBUFFORCE = 33  # asm/socket.h
 
 #: Addresses that are for documentation (RFC 5737, RFC 3849), so that no host has them.
 NOBODYS = ("203.0.113.1", "2001:db8::1")
@@ -64,7 +67,7 @@ class TestAddresses:
             assert six.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
             assert one.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
 
-    def test_host_without_ipv6_serves_ipv4_and_says_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_host_without_ipv6_serves_ipv4(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A kernel that has no IPv6 at all cannot be made here, so the system call is a double."""
 
         class WithoutIPv6(socket.socket):
@@ -74,9 +77,8 @@ class TestAddresses:
                 super().__init__(family, *args, **kwargs)
 
         monkeypatch.setattr(socket, "socket", WithoutIPv6)
-        with logged() as events, opened("0") as (sock,):
+        with opened("0") as (sock,):
             assert sock.family == AF_INET
-        assert [text(event) for event in events] == ["this host has no IPv6: serving IPv4 only"]
         assert refusal("[::1]:0") == "cannot listen on [::1]:0/udp: this host has no IPv6"
 
 
@@ -213,16 +215,23 @@ class TestAddressesToCome:
         assert "there is no interface" in refusal("udp:9999:interface=fe80\\:\\:9%nope0:freebind")
 
 
-class TestReceiveBuffer:
-    @pytest.fixture
-    def most(self) -> int:
-        """What the kernel grants anybody."""
-        try:
-            return int(Path("/proc/sys/net/core/rmem_max").read_text())
-        except OSError as error:
-            missing(f"the kernel does not say what it grants ({error})")
-            raise
+@pytest.fixture
+def most() -> int:
+    """What the kernel grants anybody."""
+    try:
+        return int(Path("/proc/sys/net/core/rmem_max").read_text())
+    except OSError as error:
+        missing(f"the kernel does not say what it grants ({error})")
+        raise
 
+
+@pytest.fixture
+def ordinary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process that does not administer the network."""
+    monkeypatch.setattr(sockopts, "force_receive_buffer", lambda sock, size: False)
+
+
+class TestReceiveBuffer:
     @pytest.mark.parametrize(("endpoint", "option"), [("0", 65536), ("udp:0:rcvbuf=64k", None)])
     def test_granted(self, endpoint: str, option: int | None) -> None:
         """By the option or by the description, on each socket, and without a word."""
@@ -236,16 +245,53 @@ class TestReceiveBuffer:
             assert [buffer_of(sock) for sock in socks] == [32768, 32768]
 
     @pytest.mark.parametrize("beyond", [1, 1 << 40])
-    def test_less_is_granted(self, most: int, beyond: int) -> None:
-        """A warning says how much less and names the sysctl; also for a size that no kernel can be asked for."""
-        wanted = most + beyond
-        with logged() as events, opened(f"udp:0:interface=127.0.0.1:rcvbuf={wanted}") as (sock,):
+    def test_less_is_granted(self, most: int, beyond: int, ordinary: None) -> None:
+        """Also of a size that no kernel can be asked for."""
+        with opened(f"udp:0:interface=127.0.0.1:rcvbuf={most + beyond}") as (sock,):
             assert buffer_of(sock) == most
-        (event,) = events
-        assert event["log_level"].name == "warn"
-        assert text(event) == (
-            f"the kernel grants a receive buffer of {most} bytes instead of {wanted}: raise net.core.rmem_max"
-        )
+
+    @pytest.mark.parametrize("wanted", [1 << 28, 1 << 30, 1 << 40])
+    def test_who_administers_the_network_is_granted_all(self, wanted: int) -> None:
+        """All that a socket can have."""
+        need_root()
+        with opened(f"udp:0:interface=127.0.0.1:rcvbuf={wanted}") as (sock,):
+            assert buffer_of(sock) == min(wanted, (1 << 30) - 1)
+
+
+class TestLeastReceiveBuffer:
+    """What nobody asked for only makes buffers larger."""
+
+    @pytest.mark.parametrize("before", [1 << 16, (1 << 18) + 1])
+    def test_larger_ones_stay(self, before: int) -> None:
+        with udp_socket() as sock:
+            sock.setsockopt(SOL_SOCKET, SO_RCVBUF, before)
+            grow_receive_buffer(sock, AtLeast(1 << 18))
+            assert buffer_of(sock) == max(before, 1 << 18)
+
+    def test_what_was_granted_by_somebody_else_stays(self, ordinary: None, most: int) -> None:
+        """A service manager may grant more than this process is granted: asking would take it back."""
+        need_root()
+        with udp_socket() as sock:
+            sock.setsockopt(SOL_SOCKET, SO_RCVBUFFORCE, 2 * most)
+            grow_receive_buffer(sock, AtLeast(4 * most))
+            assert buffer_of(sock) == 2 * most
+
+    def test_as_much_as_there_is(self, ordinary: None, most: int) -> None:
+        with udp_socket() as sock:
+            grow_receive_buffer(sock, AtLeast(4 * most))
+            assert buffer_of(sock) == most
+
+    def test_no_socket_to_find_out_with(self, ordinary: None, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        """In a sandbox that opens none (systemd.exec(5), RestrictAddressFamilies=) an inherited one stays as it is."""
+
+        def refuse(*words: Any) -> None:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+
+        with udp_socket() as sock:
+            before = buffer_of(sock)
+            monkeypatch.setattr(socket, "socket", refuse)
+            grow_receive_buffer(sock, AtLeast(4 * most))
+            assert buffer_of(sock) == before
 
 
 class TestRefusals:

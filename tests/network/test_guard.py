@@ -193,7 +193,7 @@ class TestCommands:
         with forging(client) as forger, server.serving("udpecho", *deny, "--port", "9999") as (process, port):
             for number in range(3000):
                 forger.send(("192.0.2.9", 5000 + number), (server.ipv4, port), b"let me in")
-            line = r"0\.0\.0\.0:9999 refused 192\.0\.2\.9:5\d+ \(in a network to be refused; --deny\)"
+            line = r"udpecho on 0\.0\.0\.0:9999/udp refused 192\.0\.2\.9:5\d+ \(in a network to be refused; --deny\)"
             process.wait_for(line)
             assert client.ask(server.ipv4, port, b"hello") == b"hello"
             process.stop()

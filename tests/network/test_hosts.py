@@ -107,7 +107,7 @@ class TestLinkLocal:
             netcat = f"echo hello | {tool('nc')} -6u -w1 {server.link_local} {port}"
             with client.start(tool("bash"), "-c", netcat) as asking:
                 asking.wait_for("^hello$")
-            process.wait_for(rf"received b'hello\\n' from \('{re.escape(client.link_local)}', \d+\)")
+            process.wait_for(rf"received b'hello\\n' from \[{re.escape(client.link_local)}\]:\d+$")
 
     def test_the_interface_by_number(self, hosts: Hosts) -> None:
         server, client = hosts(2)

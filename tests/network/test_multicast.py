@@ -191,9 +191,9 @@ class TestPinging:
         pinging = [*options, "--ping-interval", "20ms", "--deny", two.ipv4, "--rate", "5", "--log-datagrams"]
         with members((two, options), (three, options), (one, pinging)) as (_, _, pinger):
             pinger.wait_for(f"(?s)(from {re.escape(three.ipv4)}.*){{5}}")
-            pinger.wait_for(rf"0\.0\.0\.0:(?!{PORT} )\d+ refused {re.escape(two.ipv4)}:{PORT} \(.*--deny\)")
-            pinger.wait_for(rf"on (?!{PORT}>)\d+>: limiting 198\.51\.100\.0/24 to 5/s \(--rate\)")
-            pinger.wait_for(rf"received b'Server: Pong' from \('{re.escape(three.ipv4)}', {PORT}\)")
+            pinger.wait_for(rf"0\.0\.0\.0:(?!{PORT}/)\d+/udp refused {re.escape(two.ipv4)}:{PORT} \(.*--deny\)")
+            pinger.wait_for(rf"udpmulticast on \S+:(?!{PORT}/)\d+/udp: limiting 198\.51\.100\.0/24 to 5/s \(--rate\)")
+            pinger.wait_for(rf"received b'Server: Pong' from {re.escape(three.ipv4)}:{PORT}$")
             pinger.stop()
             assert f"b'Server: Pong' from {two.ipv4}" not in pinger.output
 

@@ -31,10 +31,10 @@ def maker(protocol: type[DatagramProtocol]) -> DatagramServiceMaker:
 
 
 def service_of(*words: str, of: DatagramServiceMaker = ECHO, **options: Any) -> DatagramService:
-    """A service as twistd makes it from a command line."""
+    """A service of a command line, alone: without the process that twistd makes it with."""
     parsed = of.options()
     parsed.parseOptions(words)
-    return cast("DatagramService", of.makeService(parsed, **options))
+    return cast("DatagramService", of.makeService(parsed, **{"reactor": reactor, **options}))
 
 
 @contextlib.asynccontextmanager

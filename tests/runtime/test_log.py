@@ -104,6 +104,10 @@ class TestLog:
                         client.send(datagram)
                         assert await deferToThread(client.recv, 1000) == datagram
                 peer = client.getsockname()
-            received = [line for line in map(text, events) if line.startswith("received ")]
-            shown = [f"received {datagram!r} from {peer!r}" for datagram in (payload[:64], b"", payload[:64])]
+            received = [line for line in map(text, events) if "received b" in line]
+            where = f"udpecho on 127.0.0.1:{number}/udp"
+            shown = [
+                f"{where} received {datagram!r} from 127.0.0.1:{peer[1]}"
+                for datagram in (payload[:64], b"", payload[:64])
+            ]
             assert received == (shown if logs else [])

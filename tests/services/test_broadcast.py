@@ -76,7 +76,7 @@ class TestSending:
             for _ in range(4):
                 beaconing.clock.advance(INTERVAL)
         assert len(beaconing.beacons) == 5
-        assert lines(events) == ["no beacon by nowhere yet: there is no interface 'nowhere'"]
+        assert lines(events) == ["Broadcast sends no beacon by nowhere yet: there is no interface 'nowhere'"]
 
 
 class TestHearing:
@@ -86,19 +86,20 @@ class TestHearing:
         own = beaconing.beacons[0]
         assert beaconing.heard(own) == []
         assert beaconing.heard(own, ("127.0.0.1", 4321)) == []
+        assert beaconing.transport.counters.own == 2
 
     def test_others_are_reported_once(self) -> None:
         """Several on one host have one address; their marks tell them apart."""
         beaconing = Beaconing()
         for mark in ("#00000001", "#00000002"):
             beacon = f"hello {mark}".encode()
-            assert beaconing.heard(beacon) == [f"heard {beacon!r} from 192.0.2.7:9999"]
+            assert beaconing.heard(beacon) == [f"Broadcast heard {beacon!r} from 192.0.2.7:9999"]
             for _ in range(10):
                 assert beaconing.heard(beacon) == []
 
     def test_anybody(self) -> None:
         """A program that knows nothing of marks is reported as well."""
-        assert Beaconing().heard(b"hi", ("192.0.2.9", 5000)) == ["heard b'hi' from 192.0.2.9:5000"]
+        assert Beaconing().heard(b"hi", ("192.0.2.9", 5000)) == ["Broadcast heard b'hi' from 192.0.2.9:5000"]
 
     def test_again_after_a_silence(self) -> None:
         beaconing = Beaconing()
@@ -133,7 +134,7 @@ class TestHearing:
             for number in range(minutes * MAX_KNOWN):
                 beaconing.protocol.datagramReceived(os.urandom(8), ("192.0.2.66", number % 65536))
                 beaconing.clock.advance(LOG_INTERVAL / MAX_KNOWN)
-        reports = [line for line in lines(events) if line.startswith("heard b")]
+        reports = [line for line in lines(events) if " heard b" in line]
         assert len(reports) == MAX_KNOWN - 1
         assert len(events) - len(reports) <= minutes
         assert len(beaconing.protocol._known) == MAX_KNOWN
@@ -158,7 +159,10 @@ class TestHearing:
             later - earlier >= LOG_INTERVAL - 0.04
             for earlier, later in zip(reports, reports[MAX_REPORTS:], strict=False)
         )
-        found = [re.fullmatch(r"heard (\d+) more datagrams of newcomers in the last (\d+) s", line) for line in sums]
+        found = [
+            re.fullmatch(r"Broadcast heard (\d+) more datagrams of newcomers in the last (\d+) s", line)
+            for line in sums
+        ]
         assert 3 <= len(found) <= 4
         assert sum(int(one[1]) for one in found if one) + len(reports) == 4500
 
@@ -175,7 +179,7 @@ class TestHearing:
     def test_of_a_long_one_the_start_is_logged(self) -> None:
         beaconing = Beaconing()
         (line,) = beaconing.heard(b"x" * 60_000)
-        assert line == f"heard {b'x' * 64!r} from 192.0.2.7:9999"
+        assert line == f"Broadcast heard {b'x' * 64!r} from 192.0.2.7:9999"
 
 
 def parsed(*words: str) -> Broadcast.Options:

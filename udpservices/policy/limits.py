@@ -53,7 +53,7 @@ class RateLimit:
         if not rate or on_loopback:
             if on_loopback and self.is_shaped:
                 _log.warn(
-                    "{label} has no limit on {endpoint}, which is loopback, without --rate",
+                    "{label} on {endpoint} has no limit on loopback without --rate",
                     **port.log_name._asdict(),
                 )
             return None

@@ -10,7 +10,7 @@ CLIENT = "{sent} sent, {received} received, {dropped} dropped"
 # What follows where it is not zero.
 _ERRORS = {
     "protocol_errors": "of the protocol",
-    "policy_errors": "of what stands before the protocol",
+    "policy_errors": "of the policies",
     "port_errors": "of the port",
 }
 

@@ -57,6 +57,7 @@ class Broadcast(DatagramProtocol):
 
         With `interfaces` (name, index or address) a beacon leaves by each of them, whatever the routes say.
         """
+        self._label = ""
         self._address = address
         self._mark = f" #{secrets.token_hex(4)}".encode()
         self._beacon = message + self._mark
@@ -78,6 +79,7 @@ class Broadcast(DatagramProtocol):
 
     def startProtocol(self) -> None:
         """Send the first beacon."""
+        self._label = self.transport.label
         self.transport.setBroadcastAllowed(True)
         self._loop.start(self._interval)
 
@@ -108,7 +110,7 @@ class Broadcast(DatagramProtocol):
                     self._missing.add(interface)
                     self._log.warn(
                         "{label} sends no beacon by {interface} yet: {why}",
-                        label=self.transport.label,
+                        label=self._label,
                         interface=one_line(interface),
                         why=error.args[-1],
                     )
@@ -132,7 +134,7 @@ class Broadcast(DatagramProtocol):
             self._reported.append(now)
             self._log.info(
                 "{label} heard {beacon!r} from {peer}",
-                label=self.transport.label,
+                label=self._label,
                 beacon=datagram[:64],
                 peer=endpoint_text(*addr),
             )
@@ -154,7 +156,7 @@ class Broadcast(DatagramProtocol):
     def _tell_more(self, _: object, count: int, seconds: float) -> None:
         self._log.info(
             "{label} heard {count} more datagrams of newcomers in the last {seconds:.0f} s",
-            label=self.transport.label,
+            label=self._label,
             count=count,
             seconds=seconds,
         )

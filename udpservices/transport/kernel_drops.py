@@ -36,12 +36,14 @@ class KernelDrops:
 
     def look(self) -> int:
         """Count what was dropped since the last look, and say how many of that found no room."""
-        before, self._lost = self._lost, udp_errors.lately(_RECENT)
-        seen = dropped_by_kernel(self._socket)
-        if seen in (0, self._seen):  # 0 is also what a descriptor says that somebody closed
+        recent = udp_errors.lately(_RECENT)
+        if dropped_by_kernel(self._socket) in (0, self._seen):  # 0 is also what a descriptor says that somebody closed
+            self._lost = recent
             return 0
-        new = (seen - self._seen) & 0xFFFFFFFF
-        self._seen = seen
+        # Nothing is lost between two looks: the next interval begins before this one ends.
+        before, self._lost = self._lost, udp_errors.now()
+        last, self._seen = self._seen, dropped_by_kernel(self._socket)
+        new = (self._seen - last) & 0xFFFFFFFF
         most = udp_errors.now().since(before, self._socket, self._families)
         overflowed = self._likely(new) if most is None else min(new, max(most, 0))
         self._counters.overflowed += overflowed
