@@ -4,6 +4,7 @@ Also ``python -m udpservices``.
 """
 
 import getopt
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple, NoReturn
@@ -51,7 +52,10 @@ class Command(NamedTuple):
 
 def main() -> NoReturn:
     """Run the words of the command line."""
-    sys.exit(run(sys.argv[1:]))
+    try:
+        sys.exit(run(sys.argv[1:]))
+    except KeyboardInterrupt:  # before there is a reactor
+        sys.exit(128 + signal.SIGINT)
 
 
 def run(words: Sequence[str]) -> int:

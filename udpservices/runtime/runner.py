@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from twisted.application.reactors import NoSuchReactor, installReactor
-from twisted.logger import Logger
 
 from udpservices.runtime.log import Log
 from udpservices.runtime.privileges import Identity, give_up, identity
 
-_log = Logger()
+_HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 
 class Settings(NamedTuple):
@@ -31,7 +30,7 @@ def choose_reactor(name: str) -> None:
     try:
         installReactor(name)
     except NoSuchReactor:
-        raise ValueError(f"--reactor {name}: there is no such reactor: see twistd --help-reactors") from None
+        raise ValueError(f"--reactor {name}: there is none: see twistd --help-reactors") from None
     except Exception as error:  # of another package
         raise ValueError(f"--reactor {name}: {' '.join(str(error).split())}") from error
 
@@ -48,6 +47,8 @@ def run(make_service: Callable[[], Any], settings: Settings) -> int:
     log.open()
     whom = identity(settings.user, settings.group)
     service = make_service()
+    # From here to where the reactor has its handlers a signal waits.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
@@ -56,6 +57,7 @@ def run(make_service: Callable[[], Any], settings: Settings) -> int:
     log.begin(reactor)
     service.startService()
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    reactor.callWhenRunning(signal.pthread_sigmask, signal.SIG_UNBLOCK, _HANDLED)
     reactor.run()
     log.close()
     return _status(reactor)

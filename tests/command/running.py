@@ -1,0 +1,37 @@
+"""Our own command as operators run it, beside Twisted's."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.runners import FOREGROUND, LISTENING
+from tests.support import BIN, Process, wait_until
+
+OWN: tuple[str | Path, ...] = (BIN / "udpservices",)
+
+#: All that stay in the foreground.
+EACH: dict[str, tuple[str | Path, ...]] = {"udpservices": OWN, **FOREGROUND}
+
+#: How each ends that was told to by SIGTERM.
+TERMINATED = {"udpservices": 0, "twistd -n": -signal.SIGTERM, "twist": -signal.SIGTERM}
+
+
+@contextmanager
+def command(*words: str | Path, runner: tuple[str | Path, ...] = OWN, **options: Any) -> Iterator[tuple[Process, int]]:
+    """A command that listens and handles signals, with the port number of its first socket."""
+    with Process(*runner, *words, **options) as process:
+        number = int(process.wait_for(LISTENING)[1])
+        wait_for_handlers(process)
+        yield process, number
+
+
+def wait_for_handlers(process: Process) -> None:
+    """Wait until a process has taken the last of its signals, and blocks none (proc_pid_status(5))."""
+
+    def has_them() -> bool:
+        status = dict(line.split(":", 1) for line in Path(f"/proc/{process.pid}/status").read_text().splitlines())
+        return bool(int(status["SigCgt"], 16) & 1 << signal.SIGUSR1 - 1) and not int(status["SigBlk"], 16)
+
+    wait_until(has_them, f"the signal handlers of {process.words}")
