@@ -9,6 +9,7 @@ from twisted.python import usage
 
 import twisted
 import udpservices
+from udpservices.options import twistd
 from udpservices.units import nearest, one_line
 
 Row = Sequence[Any]
@@ -85,6 +86,8 @@ class ServiceOptions(usage.Options):
         self.words = tuple(sys.argv[1:] if options is None else options)
         try:
             super().parseOptions(options)
+            if self.parent is not None:
+                twistd.prepare(self.parent)
         except usage.UsageError as error:
             known = error if isinstance(error, Mistakes) else Mistakes([self._with_suggestion(str(error))])
             if self.parent is None:
