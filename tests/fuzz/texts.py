@@ -20,10 +20,10 @@ from tests.fuzz import Target
 from udpservices import units
 from udpservices.endpoints import EndpointError
 from udpservices.endpoints import parse as parse_endpoint
-from udpservices.endpoints.stream import stream_description
+from udpservices.endpoints.stream import inherited_stream, stream_description, tcp_address
 from udpservices.endpoints.systemd import ActivationError, parse_environment
 from udpservices.maker import DatagramServiceMaker
-from udpservices.net import addresses
+from udpservices.net import addresses, exchange
 from udpservices.options import Mistakes
 from udpservices.policy.access import parse_network
 from udpservices.runtime import lookup
@@ -67,8 +67,14 @@ def endpoint(data: bytes) -> None:
 
 
 def stream(data: bytes) -> None:
-    """What is not Twisted's to read is read here."""
-    read(stream_description, words_of(data))
+    """What is not Twisted's to read is read here; of Twisted's own something is understood, or not."""
+    text = words_of(data)
+    if read(stream_description, text) is None:
+        return
+    found = tcp_address(text)
+    assert found is None or addresses.is_literal(found[0])
+    inherited = inherited_stream(text)
+    assert inherited is None or (inherited.name is None) != (inherited.index is None)
 
 
 _UNITS: Sequence[Callable[[str], Any]] = (
@@ -155,7 +161,8 @@ def options(data: bytes) -> None:
     def parse(_: str) -> None:
         quiet = contextlib.redirect_stdout(io.StringIO())
         no_file = mock.patch.object(Path, "read_text", _no_file)  # any would be read else, devices too
-        with mock.patch.object(lookup, "import_module", _only_ours), no_file, quiet:
+        mute = mock.patch.object(exchange, "ask", side_effect=exchange.NoReply("no answer"))
+        with mock.patch.object(lookup, "import_module", _only_ours), no_file, mute, quiet:
             try:
                 command.options().parseOptions(words)
             except SystemExit as ended:
@@ -246,6 +253,7 @@ TARGETS = {
             b"\x05--group\n228.0.0.5\n--source\n192.0.2.1\n--ttl=3\n--ping-interval=1s",
             b"\x06--address\n192.0.2.255\n--interval=1s\n--message\nhello",
             b"\x07--target\n[::1]:9\n--interval=1s\n--max-interval=9s",
+            b"\x07--target\n[::1]:9\n--once\n--timeout=1s",
             b"\x08--config\nservices.toml\n--check",
         ],
         [

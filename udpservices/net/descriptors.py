@@ -32,15 +32,16 @@ def make_room(sockets: int, *, reads_by_select: bool = False) -> None:
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = _lowest_free(soft) + sockets + MARGIN
+    wanted = "1 socket needs" if sockets == 1 else f"{sockets} sockets need"
     if reads_by_select and needed > FD_SETSIZE:
         raise TooFewDescriptors(
-            f"{sockets} sockets need {needed} descriptors, and select(2) watches {FD_SETSIZE}: choose another --reactor"
+            f"{wanted} {needed} descriptors, and select(2) watches {FD_SETSIZE}: choose another --reactor"
         )
     if not sockets or _allows(soft, needed):
         return
     if not _allows(hard, needed):
         raise TooFewDescriptors(
-            f"{sockets} sockets need a limit of {needed} open files (RLIMIT_NOFILE), and it is {hard}: "
+            f"{wanted} a limit of {needed} open files (RLIMIT_NOFILE), and it is {hard}: "
             f"raise it with ulimit -n {needed} as root, or with LimitNOFILE={needed} in the unit"
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
