@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.texts import TEXTS, read_or_refused, thorough
-from udpservices.units import one_line, port_number, size
+from udpservices.units import one_line, port_number, size, size_text
 
 
 class TestUnits:
@@ -22,6 +22,17 @@ class TestUnits:
     @given(st.integers(1, 10**15 - 1), st.sampled_from(["", "k", "K", "m", "M", "g", "G"]))
     def test_size_is_its_number_in_its_unit(self, number: int, unit: str) -> None:
         assert size(f"{number}{unit}") == number * 1024 ** " kmg".index(unit.lower() or " ")
+
+    @thorough
+    @given(st.integers(1, 10**15 - 1))
+    def test_size_as_text(self, number: int) -> None:
+        assert size(size_text(number)) == number
+
+    @pytest.mark.parametrize(
+        ("number", "text"), [(1000, "1000"), (1 << 16, "64k"), (4 << 20, "4M"), (1 << 32, "4G")]
+    )
+    def test_the_largest_unit(self, number: int, text: str) -> None:
+        assert size_text(number) == text
 
     @thorough
     @given(st.integers(0, 65535))

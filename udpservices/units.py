@@ -18,6 +18,14 @@ def size(text: str) -> int:
     return int(match[1]) * _SIZES[match[2].lower()]
 
 
+def size_text(number: int) -> str:
+    """A number of bytes as `size` reads it, in the largest unit that has it whole."""
+    for unit in "GMk":
+        if number % _SIZES[unit.lower()] == 0:
+            return f"{number // _SIZES[unit.lower()]}{unit}"
+    return str(number)
+
+
 def port_number(text: str) -> int:
     """A UDP port number, 0 standing for any free one. Raises ValueError."""
     if re.fullmatch(r"[0-9]{1,5}", text, re.ASCII) is None or int(text) > 65535:

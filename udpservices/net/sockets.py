@@ -13,6 +13,7 @@ from twisted.internet.error import UnsupportedAddressFamily, UnsupportedSocketTy
 from udpservices.net import sockopts
 from udpservices.net.addresses import Host, SocketAddress, is_multicast
 from udpservices.net.interfaces import duplicate_detection
+from udpservices.units import size_text
 
 #: Reading from a socket with one of these is no fault of the network: its descriptor is gone.
 CLOSED = frozenset({errno.EBADF, errno.ENOTSOCK})
@@ -20,6 +21,9 @@ CLOSED = frozenset({errno.EBADF, errno.ENOTSOCK})
 
 class AtLeast(int):
     """The size of a buffer that nobody asked for, in bytes: no buffer becomes smaller by it."""
+
+    def __str__(self) -> str:
+        return size_text(self)
 
 
 class UnusableDescriptor(ValueError):

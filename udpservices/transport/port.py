@@ -90,7 +90,7 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
         self._stopped: list[Deferred[None]] = []
         self._at_shutdown: object = None
         self._ancillary = ancillary.asked_by(proto)
-        self._label = self._getLogPrefix(proto)
+        self._label = ""
 
     @classmethod
     def adopt(
@@ -132,7 +132,7 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
     @property
     def label(self) -> str:
         """What the log calls the service that the port belongs to: the protocol, unless somebody sets it."""
-        return self._label
+        return self._label or self._getLogPrefix(self.protocol)
 
     @label.setter
     def label(self, label: str) -> None:
@@ -143,7 +143,7 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
     @property
     def log_name(self) -> PortName:
         """What the log calls an open port: its label, and the endpoint that it is bound to."""
-        return PortName(self._label, _endpoint_of(self.socket))
+        return PortName(self.label, _endpoint_of(self.socket))
 
     def look_at_drops(self) -> int:
         """Count what the kernel dropped for want of room in the receive buffer, in `counters.overflowed`.
@@ -221,7 +221,7 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
                 sock,
                 self.reactor,
                 self.counters,
-                PortName(self._label, _endpoint_of(sock)),
+                self.log_name,
                 self._ancillary,
                 max_datagram=self.maxPacketSize,
                 is_shared=self.is_shared,
@@ -344,7 +344,7 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
     def _say(self, text: str) -> None:
         """Log what Twisted's port does, unless the protocol wants it quiet (its services say it better)."""
         if getattr(self.protocol, "noisy", True):
-            log.msg(text)
+            log.msg(f"{self._label}: {text}" if self._label else text)
 
     # Reading and writing
 
