@@ -59,7 +59,7 @@ class Case:
 
     @property
     def receive_buffer(self) -> int:
-        """The size of each server's receive buffer, 0 for the kernel's default: that, where the window fits in."""
+        """The size of each server's receive buffer, 0 for its own default: that, where the window fits in any."""
         return 0 if self.in_flight * (self.size + OVERHEAD) <= DEFAULT_BUFFER else LARGE_BUFFER
 
     @property
