@@ -7,7 +7,7 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,15 @@ import twisted
 from tests.machine import free_port, leaking_nothing
 from tests.runners import FOREGROUND, LISTENING, Daemon, environment
 from tests.runtime.running import answer, on_reactor, running
-from tests.support import Process, ask, run, tool, udp_socket
+from tests.support import BIN, PATIENCE, Process, ask, run, tool, udp_socket, wait_until
 from udpservices import DatagramService
 from udpservices.endpoints import parse, systemd
 from udpservices.services.echo import Echo
 
 RUNNERS = ("twistd -n", "twistd", "twist")
+
+#: Those, and our own command.
+COMMANDS = {**FOREGROUND, "twistd": (), "udpservices": (BIN / "udpservices",)}
 
 #: What systemd-socket-activate and twistd write before our line.
 NOISE = re.compile(r"(Listening on|Communication attempt on fd|Execing|Spawned) ?.*")
@@ -254,3 +257,70 @@ async def test_stops_and_starts_again(monkeypatch: pytest.MonkeyPatch) -> None:
                         assert await answer("127.0.0.1", number) == b"hello"
         finally:
             systemd.inherited_descriptors.cache_clear()
+
+
+class TestSeveralKinds:
+    """What a socket unit with ListenDatagram= and ListenStream= hands over, and what systemd hands over for nobody.
+
+    ``systemd-socket-activate`` opens one kind alone, so the descriptors are put in their places here.
+    """
+
+    @staticmethod
+    @contextlib.contextmanager
+    def started(runner: str, folder: Path, names: str, *words: str) -> Iterator[tuple[Callable[[], str], list[int]]]:
+        """A stream at index 0 and two datagram sockets; what is logged, and the port numbers."""
+        sockets = [socket.create_server(("127.0.0.1", 0)), udp_socket(), udp_socket()]
+        numbers = [sock.getsockname()[1] for sock in sockets]
+
+        def hand_over() -> None:
+            for place, sock in enumerate(sockets, 3):
+                os.dup2(sock.fileno(), place + 100)
+            for place in range(3, 6):
+                os.dup2(place + 100, place)
+
+        with Daemon(folder) as daemon:
+            command = daemon.command() if runner == "twistd" else COMMANDS[runner]
+            script = f'LISTEN_PID=$$ LISTEN_FDS=3 LISTEN_FDNAMES={names} exec "$@"'
+            line = [tool("sh"), "-c", script, "sh", *command, "udpecho", *words]
+            with Process(*line, cwd=folder, preexec_fn=hand_over, close_fds=False) as process:
+                for sock in sockets:
+                    sock.close()
+                if runner == "twistd":
+                    assert process.wait() == 0
+                    daemon.wait()
+                yield (lambda: daemon.log) if runner == "twistd" else (lambda: logged_by(process)), numbers
+
+    @pytest.mark.parametrize("runner", COMMANDS)
+    def test_one_name_for_both(self, runner: str, tmp_path: Path) -> None:
+        """UDP and TCP each take their own, whose order in the unit does not matter; the third is nobody's."""
+        words = ("--listen", "systemd:name=echo", "--tcp", "systemd:domain=INET:name=echo")
+        with self.started(runner, tmp_path, "echo:echo:spare", *words) as (log, numbers):
+            spare = (
+                f"systemd handed over index 2 named 'spare' (datagram 127.0.0.1:{numbers[2]}), which no service takes"
+            )
+            wait_until(lambda: spare in log(), "the warning")
+            assert ask("127.0.0.1", numbers[1], b"hello") == b"hello"
+            with socket.create_connection(("127.0.0.1", numbers[0]), PATIENCE) as client:
+                client.sendall(b"hello")
+                assert client.recv(100) == b"hello"
+            assert log().count("no service takes") == 1
+
+    def test_nobody_takes_the_stream(self, tmp_path: Path) -> None:
+        with self.started("twist", tmp_path, "echo:echo:echo", "--listen", "systemd:name=echo") as (log, numbers):
+            spare = f"handed over index 0 named 'echo' (stream 127.0.0.1:{numbers[0]}), which no service takes"
+            wait_until(lambda: spare in log(), "the warning")
+            for number in numbers[1:]:
+                assert ask("127.0.0.1", number, b"hello") == b"hello"
+            assert log().count("no service takes") == 1
+
+    def test_everything_is_taken(self, tmp_path: Path) -> None:
+        words = ("--listen", "fd:4", "--listen", "systemd:index=2", "--tcp", "systemd:domain=INET:index=0")
+        with self.started("twistd -n", tmp_path, "a:b:c", *words) as (log, numbers):
+            wait_until(lambda: f"listening on 127.0.0.1:{numbers[0]}/tcp" in log(), "the start")
+            assert ask("127.0.0.1", numbers[2], b"hello") == b"hello"
+            assert "no service takes" not in log()
+
+
+def logged_by(process: Process) -> str:
+    process.says("")
+    return process.output

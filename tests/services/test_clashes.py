@@ -40,7 +40,6 @@ def said(write: Write, one: str, two: str) -> list[str]:
         ("listen = '[fe80::1%lo]:7'", "listen = '[::]:7'", "[::]:7/udp is taken by [one], as [fe80::1%lo]:7/udp"),
         ("port = 7\nreuse-port = true", "port = 7", "0.0.0.0:7/udp is taken by [one]"),
         ("port = 7", "command = 'udpmulticast'\nport = 7", "0.0.0.0:7/udp is taken by [one]"),
-        ("command = 'udpmulticast'\nport = 7", "port = 7\nreuse-port = true", "0.0.0.0:7/udp is taken by [one]"),
         ("port = 0\ntcp = 7", "port = 0\ntcp = 'tcp:7'", "0.0.0.0:7/tcp is taken by [one], as 127.0.0.1:7/tcp"),
         ("port = 0\ntcp = '[::1]:7'", "port = 0\ntcp = 'tcp6:7'", "[::]:7/tcp is taken by [one], as [::1]:7/tcp"),
         ("listen = 'fd:3'", "listen = 'fd:3'", "fd:3 is taken by [one]"),
@@ -71,6 +70,7 @@ def test_same_place(write: Write, one: str, two: str, what: str) -> None:
         ("listen = '[fe80::1%lo]:7'", "listen = '[fe80::1%eth7]:7'"),
         ("port = 7\nreuse-port = true", "listen = '127.0.0.1:7'\nreuse-port = true"),
         ("command = 'udpmulticast'\nport = 7", "command = 'udpbroadcast'\nport = 7"),
+        ("port = 7\nreuse-port = true", "command = 'udpmulticast'\nport = 7"),
         ("port = 7", "port = 8\ntcp = 7"),
         ("port = 0\ntcp = 0", "port = 0\ntcp = 0"),
         ("port = 0\ntcp = 'unix:7'", "port = 0\ntcp = 'unix:7'"),
@@ -110,10 +110,13 @@ def test_is_said_before_anything_opens(write: Write, check: list[str]) -> None:
 
 
 def test_kernel_agrees(write: Write) -> None:
-    """What `--check` lets through is bound, and what it refuses would not be: two that share, and two that do not."""
+    """What may share is bound, whoever comes first; what does not is refused."""
     number = free_port()
     sharing = f"port = {number}\nreuse-port = true\ncommand = 'udpecho'\n"
-    with serving("udpservices", "--config", write(f"[one]\n{sharing}[two]\n{sharing}")) as (process, _):
-        process.wait_for(rf"two listening on \[::\]:{number}/udp")
+    group = f"port = {number}\ncommand = 'udpmulticast'\n"
+    path = write(f"[one]\n{sharing}[two]\n{group}[three]\n{sharing}[four]\n{group}")
+    with serving("udpservices", "--config", path) as (process, _):
+        process.wait_for(rf"one listening on \[::\]:{number}/udp")
+        process.wait_for(rf"three listening on \[::\]:{number}/udp")
         alone = run(BIN / "twistd", "-n", "--pidfile=", "udpecho", "--port", str(number))
         assert alone.stderr == f"udpecho: cannot listen on 0.0.0.0:{number}/udp: the address is already in use\n"

@@ -60,7 +60,7 @@ def _places(name: str, options: Any) -> Iterator[_Place]:
     reuses = frozenset({"port"} if options.get("reuse-port") else ())
     for endpoint in getattr(options, "endpoints", ()):
         if isinstance(endpoint, UDPEndpoint):
-            shares = reuses | ({"address"} if endpoint.shared else set())
+            shares = reuses | ({"address", "port"} if endpoint.shared else set())
             for host in (endpoint.interfaces or ("0.0.0.0", "::")) if endpoint.port else ():
                 yield _at(name, "udp", host, endpoint.port, endpoint.device, shares)
         elif isinstance(endpoint, DescriptorEndpoint | SystemdEndpoint):
