@@ -23,7 +23,7 @@ OURS := -m 'not xfail' -k 'not test_stock'
 OLDEST := .venv-oldest
 OLDEST_TWISTED := 24.11.*
 
-.PHONY: run test test-modes test-oldest lint types unit soak format bench fuzz changelog clean
+.PHONY: run test test-modes test-oldest test-system lint types unit soak format bench fuzz changelog clean
 
 run: $(VENV)/installed
 	@echo 'Serving udpecho on UDP port 9999, IPv4 and IPv6; Ctrl-C stops it. Try it from another terminal:'
@@ -53,6 +53,10 @@ test-modes: $(VENV)/installed-for-tests test-oldest
 test-oldest: $(OLDEST)/installed-for-tests
 	$(OLDEST)/bin/pytest --numprocesses auto --dist loadfile -q tests/transport tests/policy tests/endpoints \
 	  tests/runtime tests/services tests/foreign tests/test_daemon.py tests/test_maker.py tests/test_testing.py
+
+# The units, run by a systemd of its own; as root. `TREE_SUITE=sid make test-system` takes Debian's newest.
+test-system: $(VENV)/installed-for-tests
+	$(BIN)/pytest tests/system
 
 # `make soak SOAK_SECONDS=3600`: does anything grow under traffic?
 soak: $(VENV)/installed-for-tests

@@ -66,7 +66,7 @@ def _pattern(line: str) -> str:
     return re.escape(line).replace("…", ".*")
 
 
-def _all(shown: list[str]) -> str:
+def pattern_of(shown: list[str]) -> str:
     """What an output must match as a whole."""
     return "".join("(?:.*\n)*?" if line == "…" else _pattern(line) + "\n" for line in shown)
 
@@ -179,7 +179,7 @@ class Session:
         script = f"trap : INT TERM\n{text}\nprintf '\\n(status %s)\\n' $?"
         process = self._open.enter_context(Process(tool("bash"), "-c", script, env=self._environ, cwd=self.folder))
         if _PATIENCE_OF_NETCAT in script:
-            process.wait_for(rf"(?m:\A{_all(command.shown)})|{_STATUS}")
+            process.wait_for(rf"(?m:\A{pattern_of(command.shown)})|{_STATUS}")
             self._compare(re.sub(_STATUS, "", process.output), command)
             return
         process.wait_for(rf"(?i:listening on )|{_STATUS}")
@@ -198,7 +198,7 @@ class Session:
             output = re.sub(rf"(?<!\d){real}(?!\d)", shown, output)
         if output and not output.endswith("\n"):
             output += "\n"
-        if command.shown and re.fullmatch(_all(command.shown), output) is None:
+        if command.shown and re.fullmatch(pattern_of(command.shown), output) is None:
             pytest.fail("\n".join([f"$ {command.text}", "shows", *command.shown, "and writes", output]))
 
     def _interrupt(self, shown: list[str]) -> None:

@@ -35,19 +35,11 @@ ALL_PAGES = [
     *(Page(path) for folder in ("changelog.d", "examples") for path in sorted((ROOT / folder).glob("**/*.md"))),
 ]
 
-_SYSTEM = "changes the system; test_units_… hold for the units"
-
 #: Commands that are shown and not run here, and why.
 NOT_RUN = {
     ("README.md", "make test"): "is what runs this; test_make_… look at what it does",
     ("README.md", "pip install ."): "tests/packaging installs the project in every way",
     ("docs/listening.md", "sysctl -w net.core.rmem_max=4194304"): "changes the system",
-    ("docs/listening.md", "python3 -m venv /opt/udpservices"): _SYSTEM,
-    ("docs/listening.md", "/opt/udpservices/bin/pip install ."): _SYSTEM,
-    ("docs/listening.md", "/opt/udpservices/bin/twistd --help"): _SYSTEM,
-    ("docs/listening.md", "cp config/udpecho.socket config/udpecho.service /etc/systemd/system/"): _SYSTEM,
-    ("docs/listening.md", "systemctl daemon-reload"): _SYSTEM,
-    ("docs/listening.md", "systemctl enable --now udpecho.socket"): _SYSTEM,
 }
 
 # ``console`` blocks are sessions; the others are files, or are looked at in tests of their own.
@@ -63,7 +55,13 @@ def sessions(section: Section) -> list[Command]:
     return [command for block in section.blocks if block.language == "console" for command in commands(block)]
 
 
+#: Pages that change the system, and whose commands are run in one that is made for it.
+IN_A_SYSTEM_OF_THEIR_OWN = {"docs/systemd.md": "tests/system/test_page.py"}
+
+
 def runs(section: Section) -> list[Command]:
+    if section.page.name in IN_A_SYSTEM_OF_THEIR_OWN:
+        return []
     return [command for command in sessions(section) if (section.page.name, command.text) not in NOT_RUN]
 
 
@@ -323,34 +321,33 @@ def test_index_has_every_page() -> None:
     assert set(DOCS["README.md"].links) >= set(DOCS) - {"README.md"}
 
 
-# Unit files
+# Unit files; tests/system runs them
 
-CONFIG = ROOT / "config"
+UNITS = ROOT / "config" / "systemd"
 
 
 def settings(unit: str) -> dict[str, list[str]]:
     """The settings of a unit file."""
     found: dict[str, list[str]] = {}
-    for name, value in re.findall(r"^(\w+)=(.*)$", (CONFIG / unit).read_text(), re.MULTILINE):
+    for name, value in re.findall(r"^(\w+)=(.*)$", (UNITS / unit).read_text(), re.MULTILINE):
         found.setdefault(name, []).append(value)
     return found
 
 
 def test_units_are_accepted_by_systemd(tmp_path: Path) -> None:
-    """With the twistd that is here."""
-    for unit in ("udpecho.socket", "udpecho.service"):
-        text = (CONFIG / unit).read_text()
-        (tmp_path / unit).write_text(text.replace("/opt/udpservices/bin/twistd", str(BIN / "twistd")))
-    units = sorted(tmp_path.iterdir())
-    verified = run(tool("systemd-analyze"), "verify", *units)
+    """With the command that is here."""
+    for path in UNITS.glob("*.*"):
+        text = path.read_text().replace("/opt/udpservices/bin/udpservices", str(BIN / "udpservices"))
+        (tmp_path / path.name.replace("@", "@udptime")).write_text(text)
+    verified = run(tool("systemd-analyze"), "verify", *sorted(tmp_path.glob("*.service")))
     assert (verified.returncode, verified.stdout + verified.stderr) == (0, "")
 
 
 def test_units_hand_over_what_the_service_takes() -> None:
     service, sockets = settings("udpecho.service"), settings("udpecho.socket")
     (line,) = service["ExecStart"]
-    twistd, *daemon, command, listen, endpoint = shlex.split(line)
-    assert (twistd, daemon) == ("/opt/udpservices/bin/twistd", ["-n", "--pidfile="])
+    program, command, listen, endpoint = shlex.split(line)
+    assert program == "/opt/udpservices/bin/udpservices"
     options = makers()[command].options()
     options.parseOptions([listen, endpoint])
     (name,) = sockets["FileDescriptorName"]
@@ -362,3 +359,10 @@ def test_units_open_the_port_of_the_readme_in_both_families() -> None:
     sockets = settings("udpecho.socket")
     assert sockets["ListenDatagram"] == ["0.0.0.0:9999", "[::]:9999"]
     assert sockets["BindIPv6Only"] == ["ipv6-only"]
+
+
+def test_what_is_lost_is_measured() -> None:
+    """Each row names a test."""
+    for row in DOCS["systemd.md"].table("event", "lost", "measured by"):
+        ((path, names),) = named_tests(row[2]).items()
+        assert names <= names_of_tests(ROOT / "tests" / path), row

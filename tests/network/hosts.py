@@ -41,8 +41,11 @@ def _ip(*words: str, lines: str | None = None) -> str:
 
 
 @contextlib.contextmanager
-def _entered(namespace: str) -> Iterator[None]:
-    """This thread, and no other, is in a network namespace meanwhile (setns(2))."""
+def entered(namespace: str) -> Iterator[None]:
+    """This thread, and no other, is in a network namespace meanwhile (setns(2)).
+
+    `namespace` is its name for ip-netns(8), or the path of its file.
+    """
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         there = os.open(_NAMESPACES / namespace, os.O_RDONLY | os.O_CLOEXEC)
@@ -94,7 +97,7 @@ class Host:
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
         """This thread is on this host meanwhile: sockets that it opens stay there, as do processes that it starts."""
-        with _entered(self.namespace):
+        with entered(self.namespace):
             yield
 
     def ip(self, *words: str) -> str:
@@ -224,7 +227,7 @@ class Network:
 
     def _make(self) -> None:
         _ip(lines="\n".join(f"netns add {namespace}" for namespace in self._namespaces))
-        with _entered(_switch(self._name)):
+        with entered(_switch(self._name)):
             _sysctl("ipv6.conf.default.disable_ipv6", 1)  # the switch itself says nothing
         # A bridge without a spanning tree forwards at once; without snooping it floods groups as a hub does.
         bridge = ("type", "bridge", "stp_state", "0", "mcast_snooping", "0")
