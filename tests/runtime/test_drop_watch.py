@@ -2,6 +2,7 @@
 
 import re
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 from socket import SO_RCVBUF, SOL_SOCKET
 from typing import Any, Self
@@ -143,6 +144,24 @@ class TestWatch:
                 other.port.stopListening()
             clock.advance(0)
         assert clock not in drop_watch._rounds
+
+    def test_many_take_turns(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """So that no round takes long; each says how long it was not looked at."""
+        monkeypatch.setattr(drop_watch, "AT_ONCE", 2)
+        clock = MemoryReactorClock()
+        with ExitStack() as stack, logged() as events:
+            ports = [stack.enter_context(Watched(clock)) for _ in range(5)]
+            for round_, told in enumerate((2, 4, 5), 1):
+                for watched in ports:
+                    watched.lose(round_)
+                clock.advance(LOOK_INTERVAL)
+                assert len(events) == told
+            assert counts(events) == [(1, 1), (1, 1), (3, 2), (3, 2), (6, 3)]
+            stack.pop_all()
+            for watched in ports:
+                watched.watch.stop()
+                watched.port.stopListening()
+            clock.advance(0)
 
 
 class TestService:

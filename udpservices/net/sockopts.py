@@ -277,11 +277,12 @@ _LEAST_PER_DATAGRAM = 256
 
 def _memory(sock: socket.socket) -> tuple[int, ...]:
     """What the kernel keeps for a socket; zeros where it does not tell (Linux does, since 4.12)."""
-    raw = b""
-    if _LINUX:
-        with suppress(OSError):
-            raw = sock.getsockopt(SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
-    return _MEMINFO.unpack(raw.ljust(_MEMINFO.size, b"\0"))
+    try:
+        if _LINUX:
+            return _MEMINFO.unpack(sock.getsockopt(SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size).ljust(_MEMINFO.size, b"\0"))
+    except OSError:
+        pass
+    return (0,) * (_DROPS + 1)
 
 
 def queued_at_most(sock: socket.socket) -> int:

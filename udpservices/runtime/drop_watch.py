@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,19 @@ from udpservices.net.sockopts import MAX_RECEIVE_BUFFER, receive_buffer
 from udpservices.transport.log_throttle import LogThrottle
 from udpservices.transport.port import DatagramPort
 
-#: Seconds between two looks at what the kernel dropped.
+#: Seconds between two looks at what the kernel dropped, and how many ports are looked at then: more take turns.
 LOOK_INTERVAL = 1.0
+AT_ONCE = 100
 
 _log = Logger()
 
 
 class _Rounds:
-    """Looks at all ports of a reactor, one after the other: a timer each would cost more than the looks."""
+    """Looks at the ports of a reactor, one after the other: a timer each would cost more than the looks."""
 
     def __init__(self, reactor: Any) -> None:
         self._looks: dict[Callable[[], None], None] = {}
-        self._loop = LoopingCall(self._look_at_all)
+        self._loop = LoopingCall(self._look_at_some)
         self._loop.clock = reactor
 
     def add(self, look: Callable[[], None]) -> None:
@@ -42,8 +44,10 @@ class _Rounds:
             self._loop.stop()
         return not self._looks
 
-    def _look_at_all(self) -> None:
-        for look in list(self._looks):
+    def _look_at_some(self) -> None:
+        for look in list(islice(self._looks, AT_ONCE)):
+            del self._looks[look]
+            self._looks[look] = None  # it is the last one now
             look()
 
 
@@ -62,9 +66,10 @@ class DropWatch:
         # What is in no line yet, and how many bytes the receive buffer had then.
         self._untold = self._granted = 0
         self._throttle = LogThrottle(port.reactor, self._tell)
+        self._looked_at: float = port.reactor.seconds()
 
     def start(self) -> None:
-        """Look every `LOOK_INTERVAL` seconds, together with the others of the reactor."""
+        """Look every `LOOK_INTERVAL` seconds, or where there are many in turn with the others of the reactor."""
         _rounds.setdefault(self._reactor, _Rounds(self._reactor)).add(self.look)
 
     def stop(self) -> None:
@@ -76,13 +81,15 @@ class DropWatch:
 
     def look(self) -> None:
         """Count what was dropped, and say it: at once, then once a minute for as long as it goes on."""
+        now, before = self._reactor.seconds(), self._looked_at
+        self._looked_at = now
         lost = self._port.look_at_drops()
         if not lost:
             return
         self._untold += lost
         self._granted = receive_buffer(self._port.socket)
         if self._throttle.admits(count=lost):
-            self._tell(None, lost, LOOK_INTERVAL)
+            self._tell(None, lost, max(now - before, 0.0))
 
     def _tell(self, _kind: object, _count: int, seconds: float) -> None:
         count, self._untold = self._untold, 0
