@@ -103,6 +103,8 @@ class DescriptorEndpoint:
         self, *, reuse_port: bool = False, receive_buffer: int | None = None, held: Held | None = None
     ) -> list[socket.socket]:
         """See `Endpoint`."""
+        if held is not None and (taken := held.of(self)):
+            return taken
         return _adopt([self.descriptor], str(self), reuse_port, receive_buffer)
 
     def __str__(self) -> str:
@@ -149,6 +151,8 @@ class SystemdEndpoint:
         self, *, reuse_port: bool = False, receive_buffer: int | None = None, held: Held | None = None
     ) -> list[socket.socket]:
         """See `Endpoint`."""
+        if held is not None and (taken := held.of(self)):
+            return taken
         try:
             inherited = inherited_descriptors()
         except ActivationError as error:

@@ -9,6 +9,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from udpservices.endpoints.systemd import described, untaken
 from udpservices.runtime.log.twistd import reopener
 from udpservices.runtime.notify import Notifier
 from udpservices.runtime.reload import DescribedServices, Entry, leaves
@@ -48,8 +49,6 @@ class Daemon:
         self._is_stopping = False
         self._is_reloading = self._is_to_reload = False
         self._stop: Callable[[], object] = reactor.stop
-        #: What SIGUSR1 does; None where there is no log to reopen.
-        self.reopen_log: Callable[[], object] | None = None
         reactor.callWhenRunning(self._run)
         reactor.addSystemEventTrigger("before", "shutdown", self._begin_to_stop)
         reactor.addSystemEventTrigger("after", "shutdown", self._notifier.close)
@@ -57,6 +56,8 @@ class Daemon:
     def _run(self) -> None:
         """The services are started, and the reactor runs."""
         self._take_signals()
+        for one in untaken():
+            self._log.warn("systemd handed over {socket}, which no service takes", socket=described(one))
         self._notifier.ready()
         self._notifier.watch(self._reactor, lambda: status(self._leaves), lambda: self._progress.made(self._leaves))
 
@@ -78,16 +79,17 @@ class Daemon:
                 signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
             else:
                 signal.signal(signal.SIGHUP, self._soon(self._told_to_reload))
-        if self.reopen_log is None:
-            self.reopen_log = reopener(signal.getsignal(signal.SIGUSR1))
-        signal.signal(signal.SIGUSR1, self._soon(self.reopen_log or self._no_log))
+        before = signal.getsignal(signal.SIGUSR1)
+        reopen = reopener(before)
+        if reopen is not None or before is signal.SIG_DFL:
+            signal.signal(signal.SIGUSR1, self._soon(reopen or self._no_log))
 
     def _soon(self, act: Callable[[], object]) -> Callable[[int, Any], None]:
         """A signal's handler that has the reactor do something."""
         return lambda *_: self._reactor.callFromThread(act)
 
     def _no_log(self) -> None:
-        self._log.info("SIGUSR1: there is no log file to reopen")
+        self._log.info("there is no log file to reopen")
 
     # Stopping
 

@@ -13,7 +13,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from udpservices.endpoints import Endpoint
-from udpservices.endpoints.held import Held
+from udpservices.endpoints.held import Held, HeldSocket
 from udpservices.net.descriptors import make_room
 from udpservices.runtime.drop_watch import DropWatch, tell_past_drops, tell_small_buffer
 from udpservices.runtime.process import reads_by_select
@@ -108,9 +108,10 @@ class DatagramService(Service):
             return 0
         return sum(endpoint.count() for endpoint in self._endpoints) * self._sockets_a_port
 
-    def held_sockets(self) -> list[tuple[Endpoint, socket.socket]]:
-        """The sockets of the open ports, for a service that follows, each with the endpoint that opened it."""
-        return [(endpoint, port.socket) for port, endpoint in self._opened_by.items() if port.connected]
+    def held_sockets(self) -> list[HeldSocket]:
+        """The sockets of the open ports, for a service that follows."""
+        opened = self._opened_by.items()
+        return [HeldSocket(self._label, endpoint, port.socket) for port, endpoint in opened if port.connected]
 
     def bind(self, held: Held | None = None) -> None:
         """Open the sockets and make their protocols, unless that is done. Sockets that are `held` are taken over.
@@ -120,6 +121,7 @@ class DatagramService(Service):
         """
         if self._bound or self.ports:
             return
+        held = (held or Held()).for_(self._label)
         make_room(self.count_sockets(), reads_by_select=reads_by_select(self._reactor))
         with ExitStack() as opened:
             sockets: list[tuple[socket.socket, Endpoint]] = []

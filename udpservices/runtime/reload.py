@@ -1,6 +1,6 @@
 """Services that are read anew while they run: one that changed is replaced, by one that takes over its sockets."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -23,13 +23,35 @@ class Entry(NamedTuple):
     make: Callable[[Any], Any]
     #: Names the entry in what goes wrong while its service is made or bound.
     naming: Callable[[], AbstractContextManager[None]] = nullcontext
+    #: For a responder, which several processes may serve: what makes it, an IServiceMaker, and its options.
+    maker: Any = None
+    options: Any = None
 
 
-class _Running(NamedTuple):
+class Running(NamedTuple):
     """An entry and the service that was made of it."""
 
     entry: Entry
     service: Any
+
+
+class Change(NamedTuple):
+    """What is to change; in words by ``str()``."""
+
+    kept: dict[str, Running]
+    made: dict[str, Running]
+    ending: dict[str, Any]
+    held: Held
+
+    def __str__(self) -> str:
+        replaced = len(self.ending.keys() & self.made.keys())
+        counts = {
+            "unchanged": len(self.kept),
+            "changed": replaced,
+            "added": len(self.made) - replaced,
+            "removed": len(self.ending) - replaced,
+        }
+        return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
 
 
 def leaves(service: Any) -> Iterator[Any]:
@@ -50,13 +72,13 @@ class DescribedServices(Services):
         """Make them; nothing is open yet. Raises what an entry's `make` raises."""
         super().__init__()
         self._reactor = reactor
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, Running] = {}
         # Services that are described no more, and when they end.
         self._leaving: dict[Any, IDelayedCall] = {}
         for entry in entries:
             with entry.naming():
                 service = entry.make(reactor)
-            self._running[entry.name] = _Running(entry, service)
+            self._running[entry.name] = Running(entry, service)
             service.setServiceParent(self)
 
     def bind_one(self, service: Any, held: Held | None) -> None:
@@ -73,6 +95,17 @@ class DescribedServices(Services):
         Services that are described no more serve for `drain` seconds yet, unless others have their sockets. Raises
         what `make` and `bind` of an entry raise; nothing has changed then.
         """
+        change = self.prepare(entries)
+        try:
+            await self.agree(change)
+        except BaseException:
+            self.abandon(change)
+            raise
+        await self.commit(change, drain)
+        return str(change)
+
+    def prepare(self, entries: Sequence[Entry], held: Held | None = None) -> "Change":
+        """Make and bind what is new. `held` are sockets to take over, by default those of services that are to end."""
         described = {entry.name: entry for entry in entries}
         kept = {
             name: one
@@ -80,33 +113,40 @@ class DescribedServices(Services):
             if name in described and described[name].description == one.entry.description
         }
         ending = {name: one.service for name, one in self._running.items() if name not in kept}
-        held = _held([*ending.values(), *self._leaving])
+        if held is None:
+            held = _held([*ending.values(), *self._leaving])
         made = self._made([entry for entry in entries if entry.name not in kept], held)
-        self._running = {**kept, **made}
-        for name, service in ending.items():
+        return Change(kept, made, ending, held)
+
+    async def agree(self, change: "Change") -> None:
+        """Ask whoever else must make the change. Raises ValueError where that cannot be."""
+
+    def abandon(self, change: "Change") -> None:
+        """Close what `prepare` opened."""
+        for one in change.made.values():
+            one.service.stopService()
+
+    async def commit(self, change: "Change", drain: float) -> None:
+        """Replace what changed, start what is new, and let what is gone drain."""
+        made = change.made
+        self._running = {**change.kept, **made}
+        for name, service in change.ending.items():
             if name not in made:
                 self._leaving[service] = self._reactor.callLater(drain, self._end, service)
-        replaced = [service for name, service in ending.items() if name in made]
-        followed = [service for service in self._leaving if service.name in made or _lacks_sockets(service, held)]
+        replaced = [service for name, service in change.ending.items() if name in made]
+        followed = [one for one in self._leaving if one.name in made or _lacks_sockets(one, change.held)]
         await gatherResults([self._end(service) for service in (*replaced, *followed)], consumeErrors=True)
         for name, one in made.items():
             self._start(name, one.service)
-        counts = {
-            "unchanged": len(kept),
-            "changed": len(replaced),
-            "added": len(made) - len(replaced),
-            "removed": len(ending) - len(replaced),
-        }
-        return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
 
-    def _made(self, entries: Sequence[Entry], held: Held) -> dict[str, _Running]:
+    def _made(self, entries: Sequence[Entry], held: Held) -> dict[str, Running]:
         """New services of these entries, bound; of all or of none."""
-        made: dict[str, _Running] = {}
+        made: dict[str, Running] = {}
         try:
             for entry in entries:
                 with entry.naming():
                     service = entry.make(self._reactor)
-                    made[entry.name] = _Running(entry, service)
+                    made[entry.name] = Running(entry, service)
                     if hasattr(service, "bind"):
                         service.bind(held)
         except BaseException:
@@ -133,11 +173,10 @@ class DescribedServices(Services):
 def _held(services: Sequence[Any]) -> Held:
     every = [leaf for service in services for leaf in leaves(service)]
     sockets = [one for leaf in every if hasattr(leaf, "held_sockets") for one in leaf.held_sockets()]
-    listeners: Mapping[str, Any] = dict(leaf.held_listener() for leaf in every if hasattr(leaf, "held_listener"))
-    return Held(sockets, listeners)
+    return Held(sockets, dict(leaf.held_listener() for leaf in every if hasattr(leaf, "held_listener")))
 
 
 def _lacks_sockets(service: Any, held: Held) -> bool:
     """Whether another service has taken a socket of this one."""
-    sockets = [sock for leaf in leaves(service) if hasattr(leaf, "held_sockets") for _, sock in leaf.held_sockets()]
+    sockets = [one.sock for leaf in leaves(service) if hasattr(leaf, "held_sockets") for one in leaf.held_sockets()]
     return not all(map(held.has, sockets))

@@ -195,15 +195,15 @@ class StreamService(Service):
         """How many sockets the service needs and has not opened yet."""
         return 0 if self._listener is not None else 1
 
-    def held_listener(self) -> tuple[str, Listener | None]:
-        """The listener for a service that follows, with its description."""
-        return self._description, self._listener
+    def held_listener(self) -> tuple[tuple[str, str], Listener | None]:
+        """The listener for a service that follows, with its owner and description."""
+        return (self._label, self._description), self._listener
 
     def bind(self, held: Held | None = None) -> None:
         """Listen, unless it does; a listener that is `held` is taken over. Raises EndpointError."""
         if self._listener is not None:
             return
-        taken = None if held is None else held.listener(self._description)
+        taken = None if held is None else held.for_(self._label).listener(self._description)
         if taken is None:
             self._listener = self._open()
         else:
