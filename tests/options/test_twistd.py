@@ -38,7 +38,7 @@ def closed(tmp_path: Path) -> Path:
 
 def without_power() -> tuple[str, ...]:
     """What makes root an ordinary user where files are concerned (capabilities(7))."""
-    return (tool("setpriv"), "--bounding-set=-dac_override")
+    return (tool("setpriv"), "--bounding-set=-dac_override,-dac_read_search")
 
 
 @WAYS
@@ -83,6 +83,12 @@ class TestFiles:
             assert refusal(tmp_path, *way, f"--{option}={file}", before=without_power()) == (
                 f"udpecho: --{option} {file}: may not be read and written"
             )
+
+    def test_folder_that_may_not_be_entered(self, way: list[str], closed: Path, tmp_path: Path) -> None:
+        closed.chmod(0o700)
+        for option, name in (("logfile", "file"), ("pidfile", "folder/file"), ("rundir", "folder")):
+            line = refusal(tmp_path, *way, f"--{option}={closed}/{name}", before=without_power())
+            assert line == f"udpecho: --{option} {closed}/{name}: Permission denied"
 
     def test_folder_for_a_file(self, way: list[str], tmp_path: Path) -> None:
         (tmp_path / "folder").mkdir()

@@ -1,6 +1,7 @@
 """What twistd is about to write: once it serves, it has nothing but a traceback to say that it cannot."""
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -47,20 +48,35 @@ def _log_file(server: Any) -> Path | None:
 
 
 def _check_folder(option: str, path: Path) -> None:
-    if not path.is_dir():
-        raise UsageError(f"--{option} {path}: there is no such folder")
+    _refuse(option, path, lambda: None if path.is_dir() else "there is no such folder")
 
 
 def _check_file(option: str, path: Path) -> None:
+    _refuse(option, path, lambda: _why_not(path))
+
+
+def _refuse(option: str, path: Path, look: Callable[[], str | None]) -> None:
+    try:
+        why = look()
+    except OSError as error:  # a folder on the way may not be entered
+        why = error.strerror
+    if why is not None:
+        raise UsageError(f"--{option} {path}: {why}")
+
+
+def _why_not(path: Path) -> str | None:
+    """Why a file cannot be written, in words; None where it can. Raises OSError where it cannot be looked at."""
     if path.is_dir():
-        raise UsageError(f"--{option} {path}: is a folder, not a file")
+        return "is a folder, not a file"
     if path.exists():
-        if not os.access(path, os.R_OK | os.W_OK):
-            raise UsageError(f"--{option} {path}: may not be read and written")
-    elif not path.parent.is_dir():
-        raise UsageError(f"--{option} {path}: there is no folder {path.parent}")
-    elif not os.access(path.parent, os.W_OK | os.X_OK):
-        raise UsageError(f"--{option} {path}: the folder {path.parent} may not be written to")
+        return None if _may(path, os.R_OK | os.W_OK) else "may not be read and written"
+    if not path.parent.is_dir():
+        return f"there is no folder {path.parent}"
+    return None if _may(path.parent, os.W_OK | os.X_OK) else f"the folder {path.parent} may not be written to"
+
+
+def _may(path: Path, how: int) -> bool:
+    return os.access(path, how, effective_ids=True)  # those and its capabilities are what counts when it opens the file
 
 
 def _settle(pidfile: Path) -> None:
@@ -72,7 +88,7 @@ def _settle(pidfile: Path) -> None:
         return
     if not ended and pid != os.getpid():
         return
-    if not os.access(pidfile.parent, os.W_OK | os.X_OK):
+    if not _may(pidfile.parent, os.W_OK | os.X_OK):
         raise UsageError(f"--pidfile {pidfile}: is of no running process, and its folder may not be written to")
     if not ended:
         pidfile.unlink()

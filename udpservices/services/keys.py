@@ -111,9 +111,10 @@ class Keys:
         if isinstance(value, bool) or not isinstance(value, str | int):
             raise ValueError(self._says_of(key, value, "must be a text or a number, or a list of them"))
         try:
-            yield f"--{key}={value}"
+            word = str(value)
         except ValueError as error:  # a number of thousands of digits
             raise ValueError(self._says_of(key, value, str(error))) from error
+        yield f"--{key}={word}"
 
 
 class KeysAbove(Keys):
