@@ -17,7 +17,7 @@ from tests.support import ROOT, missing, run, udp_socket
 # What a checkout has beside its sources: history, environments, caches, what was built. What git ignores is no
 # concern of an unpacked archive, and must not get into a wheel from there either.
 _NO_SOURCES = shutil.ignore_patterns(
-    ".git", ".gitignore", ".venv", ".*_cache", ".hypothesis", "__pycache__", "dist", "build"
+    ".git", ".gitignore", ".venv*", ".*_cache", ".hypothesis", "__pycache__", "dist", "build"
 )
 
 
