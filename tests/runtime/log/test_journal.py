@@ -89,6 +89,15 @@ def test_traceback_is_one_entry(entries: socket.socket, tmp_path: Path) -> None:
     assert found == {"PRIORITY": "2", "SYSLOG_IDENTIFIER": "udpservices", "UDPSERVICES_SERVICE": "speaker"}
 
 
+@pytest.mark.parametrize("format_", ["text", "json"])
+def test_long_line_is_one_entry(entries: socket.socket, tmp_path: Path, format_: str) -> None:
+    """The journal would cut a line of its stream into entries of 48 KiB."""
+    words = ("--format", format_, "--journal", tmp_path / "journal")
+    with stream() as (_, theirs, known), Speaker(*words, stderr=theirs, env=known) as speaker:
+        speaker.tell("flood 1 50000")
+        assert "line 0 " + "x" * 50_000 in fields(entries.recv(1 << 18))["MESSAGE"]
+
+
 @pytest.mark.parametrize("socket_is", ["absent", "full"])
 def test_traceback_goes_line_by_line_where_that_socket_fails(
     entries: socket.socket, tmp_path: Path, socket_is: str
@@ -105,7 +114,7 @@ def test_traceback_goes_line_by_line_where_that_socket_fails(
 def test_journal_that_does_not_read_stops_nothing() -> None:
     """Its stream is a socket, which fills like a pipe."""
     with stream() as (journal, theirs, known), Speaker(stderr=theirs, env=known) as speaker:
-        speaker.tell("flood 30000 60")
+        speaker.tell("flood 15000 60")
         speaker.tell("say info here")
         text = ""
 

@@ -2,10 +2,13 @@
 
 import os
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 #: Where the journal takes entries of several lines (systemd.io/JOURNAL_NATIVE_PROTOCOL).
 SOCKET = "/run/systemd/journal/socket"
+
+#: A longer line of a stream becomes several entries, in bytes (LineMax= of journald.conf(5)).
+_LINE_MAX = 48 * 1024
 
 _PRIORITIES = {"critical": 2, "error": 3, "warn": 4, "info": 6, "debug": 7}
 
@@ -17,6 +20,11 @@ def is_journal(fd: int = 2, environ: Mapping[str, str] = os.environ) -> bool:
     except OSError:
         return False
     return environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
+def is_more_than_a_line(lines: Sequence[str]) -> bool:
+    """Whether the stream cannot hold lines as one entry."""
+    return len(lines) > 1 or (len(lines) == 1 and len(lines[0].encode(errors="replace")) >= _LINE_MAX)
 
 
 def prefixed(level: str, lines: Iterable[str]) -> str:

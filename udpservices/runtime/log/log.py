@@ -115,16 +115,12 @@ class Log:
     def _render(self, event: LogEvent) -> bytes:
         """An event as it is written; nothing where it says nothing, or where the journal has it already."""
         if self._journal is None:
-            written = self._format(event)
-        elif self._format is formats.json:
-            line = formats.json(event)
-            written = line and journal.prefixed(formats.level(event), [line.rstrip("\n")])
-        else:
-            level, lines = formats.level(event), formats.lines(event)
-            if len(lines) > 1 and self._journal.send(level, "\n".join(lines), formats.service(event)):
-                return b""
-            written = journal.prefixed(level, lines)
-        return written.encode(errors="backslashreplace")
+            return self._format(event).encode(errors="backslashreplace")
+        level = formats.level(event)
+        lines = formats.json(event).split("\n")[:-1] if self._format is formats.json else formats.lines(event)
+        if journal.is_more_than_a_line(lines) and self._journal.send(level, "\n".join(lines), formats.service(event)):
+            return b""
+        return journal.prefixed(level, lines).encode(errors="backslashreplace")
 
     def _tell_lost(self, lost: int, why: str) -> bytes:
         some = "1 line of the log was lost" if lost == 1 else f"{lost} lines of the log were lost"
@@ -145,6 +141,6 @@ def _event(level: Any, format: str, **values: object) -> LogEvent:  # noqa: A002
 def _why(path: Path, error: OSError) -> str:
     if isinstance(error, FileNotFoundError) and not path.parent.is_dir():
         return f"there is no folder {one_line(str(path.parent))}"
-    if error.errno == errno.ENXIO:
+    if error.errno == errno.ENXIO and path.is_fifo():
         return "nobody reads this pipe"
     return error.strerror or str(error)

@@ -35,6 +35,7 @@ class Output:
         self._size = 0
         self._lost = 0
         self._why = ""
+        self._is_writing = False
         self._call: IDelayedCall | None = None
         self._delay = _SHORTEST
 
@@ -77,6 +78,9 @@ class Output:
 
     def _flush(self) -> None:
         """Write as much as there is room for, and once half of the queue is free, how much was lost."""
+        if self._is_writing:  # a signal's handler logs in the midst of this
+            return
+        self._is_writing = True
         try:
             while True:
                 if self._lost and self._size <= CAPACITY // 2:
@@ -87,6 +91,8 @@ class Output:
                 self._written(self.descriptor.write(self._waiting[0][0]))
         except OSError as error:
             self._failed(error)
+        finally:
+            self._is_writing = False
         self._schedule()
 
     def _written(self, count: int) -> None:
