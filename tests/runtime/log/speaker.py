@@ -63,9 +63,9 @@ class Listener(LineOnlyReceiver):
 
     def do_chroot(self, path: str) -> None:
         """Change the root."""
+        self._log.enter(Path(path))
         os.chroot(path)
         os.chdir("/")
-        self._log.enter(Path(path))
 
     def do_reopen(self) -> None:
         """Do what SIGUSR1 asks for."""

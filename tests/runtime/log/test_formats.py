@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.logger import LogEvent, Logger, LogLevel, LogPublisher
 from twisted.python import log as older_log
 
@@ -145,6 +147,20 @@ class TestJSON:
     def test_values_do_not_displace_what_is_always_there(self) -> None:
         found = fields(event("here", time=1, level=2, message=3, logger=4))
         assert (found["message"], found["level"], found["logger"]) == ("here", "info", "here")
+
+    @given(
+        said=st.text(),
+        values=st.dictionaries(
+            st.text(), st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()
+        ),
+    )
+    def test_anything_is_one_line(self, said: str, values: dict[str, Any]) -> None:
+        """In both formats, whatever is logged."""
+        one = {**values, **event("at {it}", it=said, label="me")}
+        assert fields(one)["message"] == f"at {said}".encode(errors="backslashreplace").decode()
+        line = formats.text(one)
+        assert line.endswith("\n")
+        assert line.removesuffix("\n").isprintable()
 
     def test_traceback_is_one_text(self) -> None:
         found = fields(logged(lambda publisher: failed(Logger("here", observer=publisher), "raised")))

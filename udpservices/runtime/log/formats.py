@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from json import dumps
 
 from twisted.logger import LogEvent, LogLevel, formatEvent
 from twisted.python.failure import Failure
@@ -84,8 +85,6 @@ def json(event: LogEvent) -> str:
     It has what is always there, and all that the event carries besides: numbers as numbers, bytes as text with escapes,
     and what is no plain value as Python shows it.
     """
-    from json import dumps  # only this format needs it
-
     said, trace = message(event), traceback(event)
     if not said and not trace:
         return ""

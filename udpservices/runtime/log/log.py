@@ -62,7 +62,7 @@ class Log:
             os.fchown(self._output.descriptor.fd, uid, gid)
 
     def enter(self, root: Path) -> None:
-        """The process has changed its root to this folder: that is where `reopen` looks for the file."""
+        """The process is about to change its root to this folder: that is where `reopen` looks for the file."""
         if self._path is not None and self._path.is_relative_to(root.absolute()):
             self._path = Path("/") / self._path.relative_to(root.absolute())
 
