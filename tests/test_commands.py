@@ -103,7 +103,7 @@ def test_log_datagrams(tmp_path: Path) -> None:
     with serving("udpecho", "--listen", "127.0.0.1:0", "--log-datagrams", cwd=tmp_path) as (process, port):
         ask("127.0.0.1", port, b"hello\n" + bytes(100))
         shown = re.escape(repr(b"hello\n" + bytes(58)))
-        process.wait_for(rf"received {shown} from \('127\.0\.0\.1', \d+\)$")
+        process.wait_for(rf"udpecho on 127\.0\.0\.1:{port}/udp received {shown} from 127\.0\.0\.1:\d+$")
 
 
 SHOUT = """

@@ -22,6 +22,9 @@ TURNS = 30
 #: Datagrams sent before each turn, by their size in bytes: more than a port reads in one, or than its queue holds.
 BURST = {0: 600, 1: 600, 65_507: 10}
 
+#: What the queue holds, in bytes: a few hundred short datagrams.
+BUFFER = "208k"
+
 SO_MEMINFO = 55
 DROPS = 8  # linux/sock_diag.h, SK_MEMINFO_DROPS
 
@@ -52,7 +55,8 @@ def running(command: str, turning: Turning) -> Iterator[Any]:
         if command == "udpmulticast":
             (host,) = stack.enter_context(Network(1))
             stack.enter_context(host.entered())
-        service = maker(command).makeService(parsed(command, *where, *words), turning.reactor)
+        options = parsed(command, *where, "--receive-buffer", BUFFER, *words)
+        service = maker(command).makeService(options, turning.reactor)
         service.startService()
         yield service.ports[0]
         ended: list[Any] = []
@@ -87,8 +91,10 @@ def test_flood(command: str, size: int) -> None:
         timers[-1].cancel()
         turning.until(lambda: port.counters.received + drops(port.socket) == sent, "the rest of the flood")
         assert drops(port.socket) > 0, "this was no flood"
+        port.look_at_drops()
+        assert port.counters.overflowed == drops(port.socket)
         if command in ("udpecho", "udpserve"):
-            assert port.counters.sent + port.counters.dropped == port.counters.received
+            assert port.counters.sent + port.counters.dropped == sent
 
         received = port.counters.received
         with udp_socket(HERE) as client:
