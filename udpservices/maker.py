@@ -89,7 +89,7 @@ class DatagramServiceMaker:
             service = make()
             service.bind()
         except (OSError, ValueError, UsageError) as error:
-            raise SystemExit(f"{self._label(options)}: {one_line(str(error))}") from error
+            raise SystemExit(f"{self.label(options)}: {one_line(str(error))}") from error
         return service
 
     def _described(self, options: Any, reactor: Any) -> Any:
@@ -98,6 +98,10 @@ class DatagramServiceMaker:
         from udpservices.transport.reactor import DatagramReactor
 
         ours = DatagramReactor(reactor)
+        if getattr(options, "workers", 1) > 1:
+            from udpservices.runtime.workers.services import SpreadServices
+
+            return SpreadServices(self._entries(options), ours, options.workers, bool(options["share-socket"]))
         if hasattr(self._protocol(), "entries"):
             return self.unbound(options, ours)
         return DescribedServices(self._entries(options), ours)
@@ -108,7 +112,8 @@ class DatagramServiceMaker:
         protocol = self._protocol()
         if hasattr(protocol, "entries"):
             return cast("list[Entry]", protocol.entries(options))
-        return [Entry(self._label(options), described(self, options), partial(self.unbound, options))]
+        entry = Entry(self.label(options), described(self, options), partial(self.unbound, options))
+        return [entry._replace(maker=self, options=options) if self.is_responder(options) else entry]
 
     def _reader(self, options: Any) -> "Callable[[], tuple[list[Entry], float]] | None":
         """What reads the words of the command line again; None where the options do not know them."""
@@ -117,6 +122,8 @@ class DatagramServiceMaker:
 
         def read() -> "tuple[list[Entry], float]":
             fresh = options.again()
+            if getattr(fresh, "workers", 1) != getattr(options, "workers", 1):
+                raise ValueError("the number of workers is another one: restart to change it")
             self.check(fresh)
             return self._entries(fresh), fresh.get("drain") or 0.0
 
@@ -131,10 +138,21 @@ class DatagramServiceMaker:
         protocol = self._protocol()
         make = getattr(protocol, "makeService", None) or partial(listening_service, protocol)
         ours = reactor if isinstance(reactor, DatagramReactor) else DatagramReactor(reactor)
-        return make(self._label(options), options, ours)
+        return make(self.label(options), options, ours)
 
-    def _label(self, options: Any) -> str:
+    def label(self, options: Any) -> str:
+        """What the log calls a service of these options."""
         return getattr(options, "label", None) or self.tapname
+
+    def is_responder(self, options: Any) -> bool:
+        """Whether the service of these options listens on sockets alone, so that several processes may serve it."""
+        return "share-socket" in options and not hasattr(self._protocol(), "makeService")
+
+    def stream(self, options: Any, reactor: Any) -> Any:
+        """The stream service beside a responder; None where there is none."""
+        from udpservices.runtime.compose import stream_service
+
+        return stream_service(self._protocol(), self.label(options), options, reactor)
 
 
 def described(maker: Any, options: Any) -> object:

@@ -19,12 +19,13 @@ from udpservices.options.limits import RateOptions
 from udpservices.options.listen import ListenOptions, SocketOptions
 from udpservices.options.member import MemberOptions
 from udpservices.options.responder import DatagramOptions
-from udpservices.options.run import ProcessOptions, RunOptions
+from udpservices.options.run import DrainOptions, ProcessOptions, RunOptions, WorkerOptions
 from udpservices.options.stream import StreamOptions
 
 __all__ = [
     "AccessOptions",
     "DatagramOptions",
+    "DrainOptions",
     "ImpairmentOptions",
     "ListenOptions",
     "LoopGuardOptions",
@@ -37,6 +38,7 @@ __all__ = [
     "ServiceOptions",
     "SocketOptions",
     "StreamOptions",
+    "WorkerOptions",
     "coerced",
     "repeated",
 ]

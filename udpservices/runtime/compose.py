@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.application.service import MultiService
 from twisted.internet.protocol import AbstractDatagramProtocol
@@ -12,6 +12,9 @@ from udpservices.endpoints.held import Held
 from udpservices.net.descriptors import make_room
 from udpservices.policy.log import log_datagrams
 from udpservices.runtime.datagram import DatagramService, MakeCompanion, MakePolicy
+
+if TYPE_CHECKING:  # see `stream_service`
+    from udpservices.runtime.stream import StreamService
 
 Kind = TypeVar("Kind", bound=DatagramService)
 
@@ -52,13 +55,22 @@ class Services(MultiService):
 def listening_service(protocol: Any, label: str, options: Any, reactor: Any) -> DatagramService | Services:
     """Serves a protocol's class with the shared options, over TCP as well where the options ask for it."""
     service = datagram_service(DatagramService, protocol, label, options, reactor, _keepers(label, options.endpoints))
-    if not options.get("tcp"):
+    stream = stream_service(protocol, label, options, reactor)
+    if stream is None:
         return service
+    both = Services()
+    for one in (service, stream):
+        one.setServiceParent(both)
+    return both
+
+
+def stream_service(protocol: Any, label: str, options: Any, reactor: Any) -> "StreamService | None":
+    """What serves a protocol's class over TCP, where the options ask for it."""
+    if not options.get("tcp"):
+        return None
     from udpservices.runtime.stream import StreamService  # few services need it
 
-    both = Services()
-    service.setServiceParent(both)
-    stream = StreamService(
+    return StreamService(
         label,
         options["tcp"],
         lambda: protocol.streamFromOptions(options, reactor),
@@ -66,8 +78,6 @@ def listening_service(protocol: Any, label: str, options: Any, reactor: Any) -> 
         options.access,
         options.connection_limits,
     )
-    stream.setServiceParent(both)
-    return both
 
 
 def datagram_service(

@@ -58,7 +58,7 @@ class Daemon:
         self._take_signals()
         for one in untaken():
             self._log.warn("systemd handed over {socket}, which no service takes", socket=described(one))
-        self._notifier.ready()
+        self._services.when_ready().addCallback(lambda _: self._notifier.ready())
         self._notifier.watch(self._reactor, lambda: status(self._leaves), lambda: self._progress.made(self._leaves))
 
     @property

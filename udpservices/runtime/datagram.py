@@ -101,6 +101,8 @@ class DatagramService(Service):
         self._is_hurried = False
         #: The open ports while the service runs.
         self.ports: list[DatagramPort] = []
+        # Those since it was started, open or not.
+        self._counted: list[DatagramPort] = []
 
     def count_sockets(self) -> int:
         """How many sockets the service needs and has not opened yet."""
@@ -112,6 +114,10 @@ class DatagramService(Service):
         """The sockets of the open ports, for a service that follows."""
         opened = self._opened_by.items()
         return [HeldSocket(self._label, endpoint, port.socket) for port, endpoint in opened if port.connected]
+
+    def total(self) -> Counters:
+        """What all ports did since the service was started."""
+        return sum((port.counters for port in self._counted), Counters())
 
     def bind(self, held: Held | None = None) -> None:
         """Open the sockets and make their protocols, unless that is done. Sockets that are `held` are taken over.
@@ -153,6 +159,7 @@ class DatagramService(Service):
         self.bind()
         super().startService()
         self._is_hurried = False
+        self._counted = []
         for remark in self._remarks:
             self._log.info("{label} {remark}", label=self._label, remark=remark)
         self._open_ports()
@@ -170,6 +177,7 @@ class DatagramService(Service):
 
     def _take(self, port: DatagramPort, endpoint: Endpoint) -> None:
         self.ports.append(port)
+        self._counted.append(port)
         self._opened_by[port] = endpoint
         port.is_shared = endpoint.inherited
         self.put_policies(port)
@@ -218,7 +226,4 @@ class DatagramService(Service):
         ends += [port.stopListening for port in ports]
         await gatherResults([maybeDeferred(end) for end in ends], consumeErrors=True)
         if ports:
-            self._log_stop(ports)
-
-    def _log_stop(self, ports: Sequence[DatagramPort]) -> None:
-        log_stop(self._log, self._label, sum((port.counters for port in ports), Counters()))
+            log_stop(self._log, self._label, sum((port.counters for port in ports), Counters()))

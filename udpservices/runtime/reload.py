@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
@@ -68,9 +68,15 @@ class DescribedServices(Services):
 
     _log = Logger()
 
-    def __init__(self, entries: Sequence[Entry], reactor: Any) -> None:
-        """Make them; nothing is open yet. Raises what an entry's `make` raises."""
+    def __init__(
+        self, entries: Sequence[Entry], reactor: Any, naming: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> None:
+        """Make them; nothing is open yet. Raises what an entry's `make` raises.
+
+        `naming` names all entries in what goes wrong while they are bound.
+        """
         super().__init__()
+        self._naming = naming
         self._reactor = reactor
         self._running: dict[str, Running] = {}
         # Services that are described no more, and when they end.
@@ -80,6 +86,15 @@ class DescribedServices(Services):
                 service = entry.make(reactor)
             self._running[entry.name] = Running(entry, service)
             service.setServiceParent(self)
+
+    def bind(self, held: Held | None = None) -> None:
+        """See `Services`."""
+        with self._naming():
+            super().bind(held)
+
+    def when_ready(self) -> "Deferred[None]":
+        """Fires when all serve that were started."""
+        return succeed(None)
 
     def bind_one(self, service: Any, held: Held | None) -> None:
         """Its errors name the entry too."""
@@ -159,9 +174,13 @@ class DescribedServices(Services):
         call = self._leaving.pop(service, None)
         if call is not None and call.active():
             call.cancel()
-        return maybeDeferred(service.disownServiceParent).addErrback(
+        ending = maybeDeferred(service.disownServiceParent).addErrback(
             lambda failure: self._log.failure("{label} does not stop in order", failure, label=service.name)
         )
+        return ending.addCallback(lambda _: self.ended(service))
+
+    def ended(self, service: Any) -> None:
+        """A service that is described no more has ended."""
 
     def _start(self, name: str, service: Any) -> None:
         try:

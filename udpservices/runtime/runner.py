@@ -55,17 +55,20 @@ def run(make_service: Callable[[], Any], settings: Settings) -> int:
     service.privilegedStartService()
     _become(whom, settings, log)
     log.begin(reactor)
+    signal.signal(signal.SIGUSR1, lambda *_: reactor.callFromThread(log.reopen))
     service.startService()
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.callWhenRunning(signal.pthread_sigmask, signal.SIG_UNBLOCK, _HANDLED)
     reactor.run()
     log.close()
-    return _status(reactor)
+    return 1 if getattr(service, "failure", "") else _status(reactor)
 
 
 def _become(whom: Identity, settings: Settings, log: Log) -> None:
     user = os.getuid() if whom.user is None else whom.user
     group = os.getgid() if whom.group is None else whom.group
+    if settings.root is not None:
+        log.enter(Path(settings.root))
     try:
         log.give_to(user, group)
         give_up(whom, settings.root)
@@ -73,8 +76,6 @@ def _become(whom: Identity, settings: Settings, log: Log) -> None:
         given = {"--chroot": settings.root, "--uid": settings.user, "--gid": settings.group}
         what = " ".join(f"{option} {value}" for option, value in given.items() if value is not None)
         raise ValueError(f"{what}: {error.strerror}" + (" (root may)" if os.getuid() else "")) from error
-    if settings.root is not None:
-        log.enter(Path(settings.root))
 
 
 def _status(reactor: Any) -> int:

@@ -7,14 +7,15 @@ from udpservices.transport.counters import Counters
 
 
 def _ports(services: Iterable[Any]) -> list[Any]:
-    return [port for service in services for port in getattr(service, "ports", ())]
+    return [port for service in services for port in getattr(service, "ports", ()) if hasattr(port, "has_waiting")]
 
 
 def status(services: Iterable[Any]) -> str:
-    """What the open ports of services have done since they were opened."""
-    ports = _ports(services)
-    total = sum((port.counters for port in ports), Counters())
-    sockets = "1 socket" if len(ports) == 1 else f"{len(ports)} sockets"
+    """What services have done since they were started."""
+    counting = [service for service in services if hasattr(service, "total")]
+    total = sum((service.total() for service in counting), Counters())
+    count = sum(len(service.ports) for service in counting)
+    sockets = "1 socket" if count == 1 else f"{count} sockets"
     return f"{sockets}: {total.received} received, {total.sent} answered, {total.dropped} dropped"
 
 

@@ -27,4 +27,4 @@ def log_stop(log: Logger, label: str, total: Counters, what: str = RESPONDER) ->
     for name, whose in _ERRORS.items():
         if count := counts[name]:
             text += f", {{{name}}} {'error' if count == 1 else 'errors'} {whose}"
-    log.info(text, label=label, **counts)
+    log.info(text, label=label, log_stop=True, **counts)

@@ -1,6 +1,6 @@
 """``twistd udpservices --config FILE.toml``: many services in one process."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 from twisted.internet.error import CannotListenError
 from twisted.python.usage import UsageError
 
-from udpservices.endpoints.held import Held
 from udpservices.maker import DatagramServiceMaker, described
 from udpservices.net.descriptors import TooFewDescriptors
 from udpservices.options import ProcessOptions, Row
@@ -39,6 +38,7 @@ class Bundle:
             file = read(Path(self["config"]))
             self.tables = file.tables
             self.update({key: file.keys[key] for key in file.keys.given - self.given})
+            self["share-socket"] = self["share-socket"] or file.keys["share-socket"]
             if self["check"]:
                 services = "1 service" if len(self.tables) == 1 else f"{len(self.tables)} services"
                 print(f"{self['config']}: {services}, all options right")
@@ -52,22 +52,7 @@ class Bundle:
     @classmethod
     def makeService(cls, label: str, options: Any, reactor: Any) -> DescribedServices:
         """All services of the file; nothing is opened before they are bound together."""
-        return _Tables(options["config"], cls.entries(options), reactor)
-
-
-class _Tables(DescribedServices):
-    """The services of a file, each named by its table."""
-
-    def __init__(self, path: str, entries: Sequence[Entry], reactor: Any) -> None:
-        super().__init__(entries, reactor)
-        self._path = path
-
-    def bind(self, held: Held | None = None) -> None:
-        """As `Services` has it; its errors name the file."""
-        try:
-            super().bind(held)
-        except TooFewDescriptors as error:
-            raise TooFewDescriptors(f"{self._path}: {error}") from error
+        return DescribedServices(cls.entries(options), reactor, partial(_naming_file, options["config"]))
 
 
 def _entry(path: str, table: Table) -> Entry:
@@ -76,7 +61,23 @@ def _entry(path: str, table: Table) -> Entry:
         service.setName(table.name)
         return service
 
-    return Entry(table.name, described(table.maker, table.options), make, partial(_naming, path, table.name))
+    is_responder = isinstance(table.maker, DatagramServiceMaker) and table.maker.is_responder(table.options)
+    return Entry(
+        table.name,
+        described(table.maker, table.options),
+        make,
+        partial(_naming, path, table.name),
+        *((table.maker, table.options) if is_responder else ()),
+    )
+
+
+@contextmanager
+def _naming_file(path: str) -> Iterator[None]:
+    """Name the file in what is wrong with all tables together."""
+    try:
+        yield
+    except TooFewDescriptors as error:
+        raise TooFewDescriptors(f"{path}: {error}") from error
 
 
 @contextmanager

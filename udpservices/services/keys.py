@@ -5,7 +5,7 @@ from typing import Any
 
 from twisted.python.usage import UsageError
 
-from udpservices.options import Mistakes, ProcessOptions, ServiceOptions
+from udpservices.options import DrainOptions, Mistakes, ProcessOptions, ServiceOptions
 from udpservices.services.spelling import spelled
 from udpservices.units import nearest, one_line
 
@@ -28,7 +28,7 @@ class Keys:
         self._takes_value = {key: takes for key, takes in takes_value.items() if key not in not_here}
 
     def _not_here(self) -> set[str]:
-        return OF_PROCESS if isinstance(self.options, ProcessOptions) else set()
+        return OF_PROCESS if isinstance(self.options, DrainOptions) else set()
 
     def read(self, content: dict[str, Any]) -> None:
         """Set the options as the keys say. Raises Mistakes for what is wrong with each key, or with all together."""

@@ -1,0 +1,86 @@
+"""What a worker did, on memory that it shares with its parent: a worker that is killed or hangs has told it before."""
+
+import marshal
+import mmap
+import os
+import struct
+from collections import Counter
+from dataclasses import fields
+from time import monotonic
+from typing import Any
+
+from udpservices.transport.counters import Counters
+
+#: Bytes of a page. Memory that is never written costs none.
+SIZE = 1 << 20
+
+# When the worker was last there (CLOCK_MONOTONIC, which processes share); which half is whole; how long it is.
+_HEAD = struct.Struct("=dQQ")
+_HALF = (SIZE - _HEAD.size) // 2
+
+
+class Page:
+    """The page of one worker. One process writes, another one reads, and neither waits."""
+
+    def __init__(self, descriptor: int | None = None) -> None:
+        """The page of a descriptor, which the page keeps, or a new one. Raises OSError."""
+        self.descriptor = os.memfd_create("udpservices") if descriptor is None else descriptor
+        if descriptor is None:
+            os.ftruncate(self.descriptor, SIZE)
+        self._memory = mmap.mmap(self.descriptor, SIZE)
+        self._turn = 0
+
+    def close(self) -> None:
+        """Forget the page; the other process keeps it."""
+        self._memory.close()
+        os.close(self.descriptor)
+
+    # The worker's
+
+    def write(self, counts: dict[int, Counters]) -> None:
+        """Say that the worker is there, and what each service did, by the service's number.
+
+        The half that nobody reads is written first. What has no room is not told.
+        """
+        content = marshal.dumps({number: _plain(counters) for number, counters in counts.items()})
+        if len(content) > _HALF:
+            content = marshal.dumps({})
+        self._turn += 1
+        start = _HEAD.size + self._turn % 2 * _HALF
+        self._memory[start : start + len(content)] = content
+        _HEAD.pack_into(self._memory, 0, monotonic(), self._turn, len(content))
+
+    # The parent's
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since the worker was last there; None where it never was."""
+        when, turn, _ = _HEAD.unpack_from(self._memory, 0)
+        return monotonic() - when if turn else None
+
+    def read(self) -> dict[int, Counters]:
+        """What each service did, by its number."""
+        while True:
+            _, turn, length = _HEAD.unpack_from(self._memory, 0)
+            if not turn:
+                return {}
+            start = _HEAD.size + turn % 2 * _HALF
+            content = self._memory[start : start + length]
+            if _HEAD.unpack_from(self._memory, 0)[1] == turn:  # so nobody has begun to write over it
+                break
+        try:
+            return {number: _counters(values) for number, values in marshal.loads(content).items()}  # noqa: S302 - our own
+        except (EOFError, TypeError, ValueError):  # torn: the worker died while it wrote
+            return {}
+
+
+def _plain(counters: Counters) -> dict[str, Any]:
+    values = {each.name: getattr(counters, each.name) for each in fields(counters)}
+    return {name: dict(value) if isinstance(value, Counter) else value for name, value in values.items() if value}
+
+
+def _counters(values: dict[str, Any]) -> Counters:
+    made = Counters()
+    for name, value in values.items():
+        setattr(made, name, Counter(value) if isinstance(value, dict) else value)
+    return made

@@ -1,0 +1,65 @@
+"""Whether a worker is well, by what can be seen of it from outside."""
+
+import enum
+from typing import Protocol
+
+#: Seconds of silence after which a worker hangs: that somebody stopped, that has something to read, any.
+STOPPED = 0.5
+BUSY = 2.0
+SILENT = 10.0
+
+#: Seconds for which a worker that is there may leave unread what waits.
+UNREAD = 2.0
+
+
+class Verdict(enum.Enum):
+    """What a look says, in words."""
+
+    WELL = "is well"
+    STOPPED = "is stopped"
+    HUNG = "hangs"
+    DEAF = "leaves unread what has arrived"
+
+
+class Watched(Protocol):
+    """What is seen of a worker."""
+
+    @property
+    def silence(self) -> float:
+        """Seconds since it was last there."""
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether somebody stopped it."""
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether there is something to read at one of its sockets."""
+
+    @property
+    def received(self) -> int:
+        """Datagrams that it has read."""
+
+
+class Watch:
+    """Looks at one worker, again and again."""
+
+    def __init__(self, worker: Watched) -> None:
+        self._worker = worker
+        self._received = -1
+        self._since = 0.0
+
+    def look(self, now: float) -> Verdict:
+        """How it is, at a time in seconds."""
+        worker = self._worker
+        silence = worker.silence
+        if silence > STOPPED and worker.is_stopped:
+            return Verdict.STOPPED
+        if silence > SILENT or (silence > BUSY and worker.has_waiting):
+            return Verdict.HUNG
+        received = worker.received
+        if received != self._received or not worker.has_waiting:
+            self._received, self._since = received, now
+        elif now - self._since > UNREAD:
+            return Verdict.DEAF
+        return Verdict.WELL
