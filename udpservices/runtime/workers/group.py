@@ -19,7 +19,7 @@ LOOK_INTERVAL = 0.1
 #: Seconds that workers may take to end when they are told to.
 PATIENCE = 3.0
 
-#: After so many workers in a row that did not live for so many seconds, each is replaced later than the one before, by so
+#: After so many workers in a row that did not live for so many seconds, each next one is replaced later, by so
 #: many seconds at most.
 FREE_DEATHS = 3
 SHORT_LIFE = 1.0
