@@ -218,14 +218,13 @@ def policies(data: bytes) -> None:
         reactor=clock,
         protocol=SimpleNamespace(reflector=bool(header[0] & 2)),
         getHost=lambda: SimpleNamespace(host=host, port=number),
+        log_name=PortName("fuzzed", "port"),
         is_shared=bool(header[0] & 8),
     )
     deny = [ip_network((rest[:4].ljust(4, b"\1"), header[3] % 33), strict=False), ip_network("2000::/3")]
     rules = GuardRules(access=AccessList(deny=deny if header[0] & 4 else ()))
-    guard, limiter = (
-        rules.policy(port),
-        RateLimiter(RateLimit(burst=header[4] + 1), 1, port.counters, clock, port.log_name),
-    )
+    guard = rules.policy(port)
+    limiter = RateLimiter(RateLimit(burst=header[4] + 1), 1, port.counters, clock, port.log_name)
     got = Batch(InPlace(slots, count, PeersByName(), []), _writer(family, 0)[0])
     try:
         for policy in (guard, guard, limiter):

@@ -204,11 +204,11 @@ class StreamService(Service):
         if self._listener is not None:
             return
         taken = None if held is None else held.for_(self._label).listener(self._description)
-        if taken is None:
-            self._listener = self._open()
-        else:
+        if isinstance(taken, Listener):
             taken.join(self)
             self._listener = taken
+        else:
+            self._listener = self._open() if taken is None else self._adopted(taken)
         name = PortName(self._label, _where(self._listener.port.getHost()))
         self._refusals = Refusals(name, self.counters, self._reactor)
 
@@ -226,6 +226,12 @@ class StreamService(Service):
         if isinstance(outcome[0], Failure):
             raise self._refused(outcome[0].value) from outcome[0].value
         return Listener(outcome[0], factory, self._reactor)
+
+    def _adopted(self, sock: Any) -> Listener:
+        """A listener on a socket that listens already."""
+        factory = StreamFactory(self)
+        with sock:
+            return Listener(self._reactor.adoptStreamPort(sock.fileno(), sock.family, factory), factory, self._reactor)
 
     def refuse(self, reason: Reason, name: bytes) -> None:
         """Count somebody whom the access list refuses, and for which reason."""
@@ -264,7 +270,7 @@ class StreamService(Service):
         if self._listener is not None:
             self._listener.serve(self)
             where = _where(self._listener.port.getHost())
-            self._log.info("{label} listening on {where}", label=self._label, where=where)
+            self._log.info("{label} listening on {endpoint}", label=self._label, endpoint=where)
 
     def stopService(self) -> "Deferred[None]":
         """Stop listening; connections end on their own, when they are idle at the latest."""
