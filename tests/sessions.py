@@ -26,7 +26,7 @@ from tests.support import BIN, PATIENCE, Process, missing, need_root, run, tool,
 # Port numbers of the pages.
 _PORT = re.compile(r"(?<![\d.])99\d\d(?!\d)|(?:(?<=--port )|(?<=localhost ))7(?!\d)")
 
-_CLIENTS = ("make", "nc", "rdate", "systemd-socket-activate")
+_CLIENTS = ("dig", "make", "nc", "rdate", "systemd-socket-activate")
 
 _INTERRUPT = "^C"
 
@@ -182,7 +182,7 @@ class Session:
             process.wait_for(rf"(?m:\A{pattern_of(command.shown)})|{_STATUS}")
             self._compare(re.sub(_STATUS, "", process.output), command)
             return
-        process.wait_for(rf"(?i:listening on )|{_STATUS}")
+        process.wait_for(rf"(?i:(listening|starting) on )|{_STATUS}")
         ended = re.search(_STATUS, process.output)
         if ended is None:
             self._serving.append((process, [self._real(line) for line in command.shown]))

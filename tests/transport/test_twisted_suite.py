@@ -1,16 +1,13 @@
 """Twisted's own UDP tests are a contract that our port keeps."""
 
-import os
-import re
 import sys
-from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from tests.network.hosts import INTERFACE, Network
-from tests.support import ROOT, missing, run
+from tests.support import missing
+from tests.trial import run_trial
 
 # Trial, on a loop of uvloop's where it would make one of asyncio's.
 _ON_UVLOOP = """
@@ -36,15 +33,6 @@ def test_twisteds_own_udp_tests_pass(reactor: str, tmp_path: Path) -> None:
             missing("uvloop")
         trial = [sys.executable, "-c", _ON_UVLOOP, "--reactor=asyncio"]
     trial += ["--temp-directory", tmp_path / "trial", "tests.transport.twisted_suite"]
-    with ExitStack() as network:
-        if os.geteuid() == 0:
-            (host,) = network.enter_context(Network(1))
-            host.ip("route", "add", "default", "dev", INTERFACE)
-            done = host.run(*trial, cwd=ROOT)
-        else:
-            done = run(*trial, cwd=ROOT)
-    assert done.returncode == 0, done.stdout + done.stderr
-    counts = re.search(r"PASSED \(skips=(\d+), successes=(\d+)\)", done.stdout)
-    assert counts is not None, done.stdout
-    assert int(counts[2]) >= 200
-    assert int(counts[1]) <= 37
+    ran = run_trial(*trial)
+    assert ran.passed >= 200
+    assert ran.skipped <= 37

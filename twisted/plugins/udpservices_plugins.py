@@ -1,4 +1,6 @@
-"""The commands that twistd and twist find: one line each, looked up by name when it is run."""
+"""The commands and reactors that twistd and twist find: one line each, looked up by name when it is run."""
+
+from twisted.application.reactors import Reactor
 
 from udpservices import DatagramServiceMaker
 
@@ -11,3 +13,9 @@ udpmulticast = DatagramServiceMaker("udpmulticast", "udpservices.services.multic
 udpserve = DatagramServiceMaker("udpserve", "udpservices.services.serve.Serve", "Serve any DatagramProtocol by name.")
 udpservices = DatagramServiceMaker("udpservices", "udpservices.services.bundle.Bundle", "Run many services from a file.")
 udptime = DatagramServiceMaker("udptime", "udpservices.services.timeservice.Time", "Tell the time over UDP (RFC 868).")
+
+udpasyncio = Reactor("udpasyncio", "udpservices.reactors.asyncio", "asyncio based reactor with udpservices' UDP ports.")
+udpepoll = Reactor("udpepoll", "udpservices.reactors.epoll", "epoll(7) based reactor with udpservices' UDP ports.")
+udppoll = Reactor("udppoll", "udpservices.reactors.poll", "poll(2) based reactor with udpservices' UDP ports.")
+udpselect = Reactor("udpselect", "udpservices.reactors.select", "select(2) based reactor with udpservices' UDP ports.")
+udpuvloop = Reactor("udpuvloop", "udpservices.reactors.uvloop.Chosen", "uvloop based reactor with udpservices' UDP ports; needs uvloop.")

@@ -98,13 +98,13 @@ def _granted(size: int) -> int:
         return 0
 
 
-def adopted_socket(descriptor: int) -> socket.socket:
+def adopted_socket(descriptor: int, *, may_share: bool = False) -> socket.socket:
     """A non-blocking duplicate of an inherited UDP socket, its family and type looked at.
 
-    Of its options, which other processes may rely on, one changes: nobody can take the port from now on. The others are
-    for the process that then reads from it, by `settle_options`. The caller keeps the descriptor. Raises
-    UnusableDescriptor where it is not open, no socket, a stream, not UDP, of another family than IPv4 and IPv6, or not
-    bound.
+    Of its options, which other processes may rely on, one changes unless others `may_share` the port: nobody can take
+    it from now on. The rest are for the process that then reads from it, by `settle_options`. The caller keeps the
+    descriptor. Raises UnusableDescriptor where it is not open, no socket, a stream, not UDP, of another family than
+    IPv4 and IPv6, or not bound.
     """
     try:
         duplicate = os.dup(descriptor)
@@ -120,7 +120,7 @@ def adopted_socket(descriptor: int) -> socket.socket:
     try:
         _check(sock, descriptor)
         sock.setblocking(False)
-        if not is_multicast(sock.getsockname()[0]):
+        if not may_share and not is_multicast(sock.getsockname()[0]):
             sockopts.forbid_port_theft(sock)
     except BaseException:
         sock.close()

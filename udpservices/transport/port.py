@@ -59,6 +59,9 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
     the network or the kernel refuses is counted.
     """
 
+    #: Whether the options of its socket are the port's own affair.
+    _settles = True
+
     def __init__(
         self,
         port: int | None,
@@ -100,7 +103,7 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
 
         Its family, type and state are looked at. Raises UnusableDescriptor where it is no bound UDP socket.
         """
-        sock = adopted_socket(descriptor)
+        sock = adopted_socket(descriptor, may_share=not cls._settles)
         try:
             self = cls(None, protocol, sock.getsockname()[0], maxPacketSize, reactor)
         except BaseException:
@@ -190,7 +193,7 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
 
     def createInternetSocket(self) -> socket.socket:
         sock = super().createInternetSocket()
-        if sock.family == socket.AF_INET6:
+        if sock.family == socket.AF_INET6 and self._settles:
             sockopts.only_ipv6(sock)
         return sock
 
@@ -210,9 +213,10 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
         adopted, self._adopted = self._adopted, None
         sock = adopted or self._open()
         try:
-            if adopted is not None:
+            if adopted is not None and self._settles:
                 settle_options(adopted, ancillary.options_for(self._ancillary))
-            sockopts.only_joined_groups(sock)
+            if self._settles:
+                sockopts.only_joined_groups(sock)
             ancillary.request(sock, self._ancillary)
             self.socket = sock
             self._realPortNumber = self._number = sock.getsockname()[1]

@@ -1,4 +1,4 @@
-"""A reactor whose UDP ports are `DatagramPort`."""
+"""Reactors whose UDP ports are `DatagramPort`."""
 
 from typing import Any
 
@@ -10,23 +10,20 @@ from udpservices.transport.delivery import MAX_DATAGRAM
 from udpservices.transport.port import DatagramPort
 
 
-class DatagramReactor:
-    """Opens UDP ports by itself and delegates all else to the reactor that it wraps.
+class OpensPorts:
+    """The three methods of a reactor that open UDP ports, by Twisted's names and with its signatures.
 
-    It provides whatever that reactor provides, so that ``internet.UDPServer(…, reactor=DatagramReactor(reactor))``
-    and protocols that want timers or a resolver work. The reactor must watch descriptors (select, poll, epoll,
-    asyncio). Each port may have a `label`, what the log calls it.
+    Each port may have a `label`, what the log calls it. `maxPacketSize` is in bytes: a longer datagram is dropped and
+    counted, never cut.
     """
 
-    def __init__(self, reactor: Any) -> None:
-        self._reactor: Any = reactor._reactor if isinstance(reactor, DatagramReactor) else reactor
-        directlyProvides(self, providedBy(self._reactor) + IReactorUDP + IReactorMulticast)
+    #: What it opens.
+    port_class: type[DatagramPort] = DatagramPort
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._reactor, name)
-
-    def __repr__(self) -> str:
-        return f"<DatagramReactor on {self._reactor!r}>"
+    @property
+    def _watcher(self) -> Any:
+        """The reactor that watches the ports."""
+        return self
 
     def listenUDP(
         self,
@@ -41,7 +38,7 @@ class DatagramReactor:
 
         Raises CannotListenError, and InvalidAddressError for what is no literal.
         """
-        return self._listen(DatagramPort(port, protocol, interface, maxPacketSize, self._reactor), label)
+        return self._listen(self.port_class(port, protocol, interface, maxPacketSize, self._watcher), label)
 
     def listenMulticast(
         self,
@@ -59,7 +56,7 @@ class DatagramReactor:
         to one address receives no group. Raises as `listenUDP` does.
         """
         return self._listen(
-            DatagramPort(port, protocol, interface, maxPacketSize, self._reactor, listenMultiple), label
+            self.port_class(port, protocol, interface, maxPacketSize, self._watcher, listenMultiple), label
         )
 
     def adoptDatagramPort(
@@ -76,10 +73,33 @@ class DatagramReactor:
         `addressFamily` is part of Twisted's signature; the socket's own is used. Raises UnusableDescriptor, which
         Twisted's UnsupportedAddressFamily and UnsupportedSocketType also catch where they apply.
         """
-        return self._listen(DatagramPort.adopt(self._reactor, fileDescriptor, protocol, maxPacketSize), label)
+        return self._listen(self.port_class.adopt(self._watcher, fileDescriptor, protocol, maxPacketSize), label)
 
     def _listen(self, port: DatagramPort, label: str | None) -> DatagramPort:
         if label is not None:
             port.label = label
         port.startListening()
         return port
+
+
+class DatagramReactor(OpensPorts):
+    """Opens UDP ports by itself and delegates all else to the reactor that it wraps.
+
+    It provides whatever that reactor provides, so that ``internet.UDPServer(…, reactor=DatagramReactor(reactor))``
+    and protocols that want timers or a resolver work. The reactor must watch descriptors (select, poll, epoll,
+    asyncio).
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor: Any = reactor._reactor if isinstance(reactor, DatagramReactor) else reactor
+        directlyProvides(self, providedBy(self._reactor) + IReactorUDP + IReactorMulticast)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} on {self._reactor!r}>"
+
+    @property
+    def _watcher(self) -> Any:
+        return self._reactor
