@@ -13,7 +13,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import LogEvent, LogLevel
 
 from tests.runtime.running import lines, on_reactor, running, service_of
-from tests.support import BIN, Process, logged, need_root, serving, text, tool, udp_socket
+from tests.support import BIN, Process, ask, logged, need_root, serving, text, tool, udp_socket
 from tests.test_system_calls import stopped
 from tests.transport.peers import Recorder
 from udpservices import DatagramReactor, DatagramService
@@ -212,6 +212,16 @@ class TestService:
                 rf"udpecho stopped: {200 - lost} received, {200 - lost} answered, {lost} dropped"
                 rf" \({lost} of them by the kernel, for want of room\)$"
             )
+
+    def test_a_pause_with_the_default_buffer(self) -> None:
+        """0.4 s at 20,000 a second, of which the system's default would lose all but some hundred."""
+        need_root()
+        with serving("udpecho", "--listen", "127.0.0.1:0") as (process, number):
+            assert ask("127.0.0.1", number, b"ready?") == b"ready?"
+            with stopped(process):
+                flood(number, 8000)
+            process.stop()
+            process.wait_for("udpecho stopped: 8001 received, 8001 answered, 0 dropped$")
 
 
 class TestSmallBuffer:
