@@ -72,22 +72,26 @@ class DatagramServiceMaker:
             return cast("IService", self._bound(options, partial(self.unbound, options, reactor)))
         from twisted.internet import reactor as installed
 
+        from udpservices.endpoints.held import Held
         from udpservices.runtime.daemon import Daemon
         from udpservices.runtime.process import settle
 
         settle(installed)
-        services = self._bound(options, partial(self._described, options, installed))
+        held = Held.handed_on()
+        services = self._bound(options, partial(self._described, options, installed), held)
+        if held is not None:
+            held.close()
         Daemon(installed, services, self._reader(options), options.get("drain") or 0.0)
         return cast("IService", services)
 
-    def _bound(self, options: Any, make: Callable[[], Any]) -> Any:
+    def _bound(self, options: Any, make: Callable[[], Any], held: Any = None) -> Any:
         from twisted.python.usage import UsageError
 
         from udpservices.units import one_line
 
         try:
             service = make()
-            service.bind()
+            service.bind(*([] if held is None else [held]))
         except (OSError, ValueError, UsageError) as error:
             raise SystemExit(f"{self.label(options)}: {one_line(str(error))}") from error
         return service

@@ -1,5 +1,7 @@
 """Sockets of services that are about to end, for those that follow them."""
 
+import json
+import os
 import socket
 from collections.abc import Iterable, Mapping
 from socket import inet_pton
@@ -14,7 +16,7 @@ class HeldSocket(NamedTuple):
 
     #: What the log calls the service that has it.
     owner: str
-    #: Which endpoint of the service's opened it.
+    #: Which endpoint of the service's opened it, or how that is written.
     endpoint: object
     sock: socket.socket
     #: Which of several sockets at one address it is, where processes share that.
@@ -46,8 +48,8 @@ class Held:
 
     def of(self, endpoint: object) -> list[socket.socket]:
         """Duplicates of all that an equal endpoint of the same owner opened: one that has any port number keeps it."""
-        asked = self._owner, endpoint, self._lane
-        found = [one for one in self._sockets if (one.owner, one.endpoint, one.lane) == asked]
+        mine = [one for one in self._sockets if (one.owner, one.lane) == (self._owner, self._lane)]
+        found = [one for one in mine if one.endpoint in (endpoint, str(endpoint))]
         for one in found:
             self._sockets.remove(one)
         return [one.sock.dup() for one in found]
@@ -64,6 +66,64 @@ class Held:
     def listener(self, description: str) -> Any:
         """The owner's listener of that description; None where there is none."""
         return self._listeners.pop((self._owner, description), None)
+
+    def close(self) -> None:
+        """Close what nobody has taken."""
+        for one in self._sockets:
+            one.sock.close()
+        for sock in self._listeners.values():
+            sock.close()
+        self._sockets.clear()
+        self._listeners.clear()
+
+    # From one program of a process to the next
+
+    @staticmethod
+    def to_hand_on(services: Iterable[Any]) -> dict[str, str]:
+        """What the environment of the next program of this process has to say of the sockets of services.
+
+        They stay open over execve(2). Those that this program inherited are open anyway; a group's port number is
+        opened anew beside the old one.
+        """
+        sockets, listeners = [], []
+        for service in services:
+            ours = [one for one in getattr(service, "held_sockets", list)() if _is_handed_on(one.endpoint)]
+            sockets += [[one.owner, str(one.endpoint), _inheritable(one.sock), one.lane] for one in ours]
+            (owner, description), listener = getattr(service, "held_listener", lambda: (("", ""), None))()
+            sock = getattr(getattr(listener, "port", None), "socket", None)
+            if isinstance(sock, socket.socket) and sock.family != socket.AF_UNIX:
+                listeners.append([owner, description, _inheritable(sock)])
+        return {_VARIABLE: json.dumps([sockets, listeners])}
+
+    @classmethod
+    def handed_on(cls) -> "Held | None":
+        """What the program before this one in the same process handed on, once."""
+        text = os.environ.pop(_VARIABLE, None)
+        if text is None:
+            return None
+        sockets, listeners = json.loads(text)
+        return cls(
+            [HeldSocket(owner, endpoint, _received(number), lane) for owner, endpoint, number, lane in sockets],
+            {(owner, description): _received(number) for owner, description, number in listeners},
+        )
+
+
+_VARIABLE = "UDPSERVICES_SOCKETS"
+
+
+def _is_handed_on(endpoint: Any) -> bool:
+    return not (endpoint.inherited or getattr(endpoint, "shared", False))
+
+
+def _inheritable(sock: socket.socket) -> int:
+    number = os.dup(sock.fileno())
+    os.set_inheritable(number, True)
+    return number
+
+
+def _received(number: int) -> socket.socket:
+    os.set_inheritable(number, False)
+    return socket.socket(fileno=number)
 
 
 def _where(sock: socket.socket) -> tuple[bytes, int, int]:

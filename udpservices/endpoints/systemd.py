@@ -46,7 +46,7 @@ def inherited_descriptors() -> tuple[Inherited, ...]:
     They are looked up once: a process keeps what it was started with, also after it became a daemon and has another
     process number.
     """
-    return parse_environment(_initial_environment(), os.getpid())
+    return parse_environment(initial_environment(), os.getpid())
 
 
 def parse_environment(environ: dict[str, str], pid: int) -> tuple[Inherited, ...]:
@@ -66,7 +66,7 @@ def parse_environment(environ: dict[str, str], pid: int) -> tuple[Inherited, ...
     return tuple(Inherited(FIRST + index, names[index] or "unknown") for index in range(int(count)))
 
 
-def _initial_environment() -> dict[str, str]:
+def initial_environment() -> dict[str, str]:
     """The environment that the process was started with.
 
     Importing `twisted.internet.endpoints` deletes LISTEN_FDS from `os.environ`, and a cold plugin cache imports it
@@ -77,7 +77,7 @@ def _initial_environment() -> dict[str, str]:
     except OSError:
         return dict(os.environ)
     pairs = (os.fsdecode(entry).partition("=") for entry in raw.split(b"\0"))
-    return {name: value for name, _, value in pairs}
+    return {name: value for name, _, value in pairs if name}
 
 
 # The endpoints

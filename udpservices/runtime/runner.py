@@ -11,8 +11,9 @@ from twisted.application.reactors import NoSuchReactor, installReactor
 
 from udpservices.runtime.log import Log
 from udpservices.runtime.privileges import Identity, give_up, identity
+from udpservices.runtime.upgrade import Upgrade, is_trial
 
-_HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+_HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Settings(NamedTuple):
@@ -46,6 +47,9 @@ def run(make_service: Callable[[], Any], settings: Settings) -> int:
     log = Log(settings.log_format, None if settings.log_file is None else Path(settings.log_file))
     log.open()
     whom = identity(settings.user, settings.group)
+    if is_trial():
+        log.close()
+        return 0
     service = make_service()
     # From here to where the reactor has its handlers a signal waits.
     signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
@@ -56,6 +60,8 @@ def run(make_service: Callable[[], Any], settings: Settings) -> int:
     _become(whom, settings, log)
     log.begin(reactor)
     signal.signal(signal.SIGUSR1, lambda *_: reactor.callFromThread(log.reopen))
+    upgrade = Upgrade(reactor, service, log.close, settings.root)
+    signal.signal(signal.SIGUSR2, lambda *_: reactor.callFromThread(upgrade.begin))
     service.startService()
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.callWhenRunning(signal.pthread_sigmask, signal.SIG_UNBLOCK, _HANDLED)
