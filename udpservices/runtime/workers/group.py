@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, DeferredList, gatherResults, succee
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger, LogLevel
 
+from udpservices.runtime.workers.gap import Gap
 from udpservices.runtime.workers.handle import State, Worker
 from udpservices.runtime.workers.supervision import Verdict, Watch
 from udpservices.transport.counters import Counters
@@ -52,6 +53,8 @@ class WorkerGroup:
         self._ends: Counter[int] = Counter()
         self._waiting: dict[int, Deferred[None]] = {}
         self._short_lives = 0
+        # By lane, from the death of one worker until the next one serves.
+        self._gaps: dict[int, Gap] = {}
         self._started: Deferred[None] | None = None
         self._is_stopping = False
         self._loop = LoopingCall(self._look)
@@ -64,20 +67,22 @@ class WorkerGroup:
     def start(self) -> "Deferred[None]":
         """Start all workers; fires when they serve, and fails with StartError where one cannot."""
         self._started = Deferred()
+        started = self._started
         for _ in range(self._count + 1):
             self._spawn()
         self._loop.start(LOOK_INTERVAL, now=False)
-        return self._started
+        return started
 
     def _spawn(self) -> None:
+        """Start a process that will be a spare; where that cannot be, try again later."""
         try:
             worker = Worker(self._reactor, self._heard, self._died)
             worker.start(list(sys.path), _reactor_name(self._reactor), self._tasks())
         except OSError as error:
-            self._log.error("a worker cannot be started: {why}", why=error.strerror)
-            self._fail(str(error.strerror))
-            return
-        self._spares.append(worker)
+            self._cannot_start(f"{sys.executable}: {error.strerror}")
+            self._reactor.callLater(MAX_DELAY, self._spawn_one)
+        else:
+            self._spares.append(worker)
 
     def _fill(self) -> None:
         """Have a worker in each lane, as far as spares are ready."""
@@ -95,10 +100,14 @@ class WorkerGroup:
     def _is_served(self) -> bool:
         return all(worker is not None and worker.state is State.SERVING for worker in self._lanes)
 
-    def _fail(self, why: str) -> None:
+    def _cannot_start(self, why: str) -> None:
+        """The first workers' reason is the process's own; of later ones the log says it."""
         started, self._started = self._started, None
         if started is not None:
+            self._is_stopping = True
             started.errback(StartError(f"a worker cannot start: {why}"))
+        elif not self._is_stopping:
+            self._log.error("a worker cannot start: {why}", why=why)
 
     # What workers say
 
@@ -110,17 +119,22 @@ class WorkerGroup:
             self._fill()
         elif op == "serving":
             self._watches[worker] = Watch(worker)
+            self._end_gap(self._lanes.index(worker))
             if self._is_served() and self._started is not None:
                 started, self._started = self._started, None
                 started.callback(None)
         elif op == "failed":
-            if self._started is None:
-                self._log.error("a worker cannot start: {why}", why=message["why"])
-            self._fail(message["why"])
+            self._cannot_start(message["why"])
         elif op == "ended":
             self._one_ended(message["number"], message["counters"])
         elif op == "told to stop":
             self._reactor.callLater(LOOK_INTERVAL, self._end_one, worker)
+
+    def _end_gap(self, lane: int) -> None:
+        gap = self._gaps.pop(lane, None)
+        if gap is not None:
+            for number, counters in gap.end():
+                self._past[number] += counters
 
     def _one_ended(self, number: int, counters: Counters) -> None:
         self._past[number] += counters
@@ -156,11 +170,12 @@ class WorkerGroup:
         lane = self._lanes.index(worker) if worker in self._lanes else None
         if lane is not None:
             self._lanes[lane] = None
+            self._gaps.setdefault(lane, Gap(self._sockets(lane)))
         worker.close()
         if self._is_stopping:
             worker.tell_end()
         elif self._started is not None:
-            self._fail(worker.last_words())
+            self._cannot_start(worker.last_words())
         else:
             if lane is not None:
                 self._follow(worker, lane)
@@ -197,6 +212,9 @@ class WorkerGroup:
         for worker, watch in list(self._watches.items()):
             verdict = watch.look(self._reactor.seconds())
             if verdict is not Verdict.WELL:
+                if worker in self._lanes:
+                    lane = self._lanes.index(worker)
+                    self._gaps.setdefault(lane, Gap(self._sockets(lane)))
                 worker.kill(verdict.value)
 
     # Counts
@@ -252,7 +270,7 @@ class WorkerGroup:
     async def stop(self) -> None:
         """Have all workers answer what has arrived, and end."""
         self._is_stopping = True
-        self._fail("it is told to stop")
+        self._started = None
         if self._loop.running:
             self._loop.stop()
         workers = [*(worker for worker in self._lanes if worker is not None), *self._spares]

@@ -37,6 +37,8 @@ class Handed(NamedTuple):
     task: str
     place: int
     sock: Any
+    #: The number of the service.
+    number: int
 
 
 class Worker:
@@ -61,15 +63,20 @@ class Worker:
         self.pid = 0
 
     def start(self, path: list[str], reactor_name: str, tasks: list[bytes]) -> None:
-        """Start the process and have it import what its tasks need. Raises OSError."""
-        self._channel, theirs = pair()
-        with theirs:
-            self._process = subprocess.Popen(  # noqa: S603 - our own
-                [sys.executable, "-m", "udpservices.runtime.workers", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
-            )
+        """Start the process and have it import what its tasks need. Raises OSError, and leaves nothing open then."""
+        try:
+            self._channel, theirs = pair()
+            with theirs:
+                self._process = subprocess.Popen(  # noqa: S603 - our own
+                    # -P: nothing is imported from the folder that it happens to be in, unless it is in the path.
+                    [sys.executable, "-P", "-m", "udpservices.runtime.workers", str(theirs.fileno())],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+                )
+        except OSError:
+            self.close()
+            raise
         self.pid = self._process.pid
         self._channel.watch(self._reactor, self._receive, self._lost)
         self._channel.send({"op": "job", "path": path, "reactor": reactor_name, "tasks": tasks})

@@ -123,7 +123,7 @@ def _spread_in(running: Any) -> list[tuple[str, SpreadService]]:
 
 def _handed(running: Sequence[Running] | Any, lane: int) -> list[Handed]:
     return [
-        Handed(name, opened.place, opened.sock)
+        Handed(name, opened.place, opened.sock, service.number)
         for name, service in _spread_in(running)
         for opened in service.sockets(lane)
     ]

@@ -1,6 +1,7 @@
 """Whether a worker is well, by what can be seen of it from outside."""
 
 import enum
+import math
 from typing import Protocol
 
 #: Seconds of silence after which a worker hangs: that somebody stopped, that has something to read, any.
@@ -10,6 +11,9 @@ SILENT = 10.0
 
 #: Seconds for which a worker that is there may leave unread what waits.
 UNREAD = 2.0
+
+#: Seconds between two looks after which everybody stood still, and no worker need have been there before.
+PAUSE = 1.0
 
 
 class Verdict(enum.Enum):
@@ -48,11 +52,18 @@ class Watch:
         self._worker = worker
         self._received = -1
         self._since = 0.0
+        # The last look, and the first one after a pause.
+        self._looked: float | None = None
+        self._resumed = -math.inf
 
     def look(self, now: float) -> Verdict:
         """How it is, at a time in seconds."""
         worker = self._worker
-        silence = worker.silence
+        if self._looked is not None and now - self._looked > PAUSE:
+            self._resumed = now
+            self._received = -1
+        self._looked = now
+        silence = min(worker.silence, now - self._resumed)
         if silence > STOPPED and worker.is_stopped:
             return Verdict.STOPPED
         if silence > SILENT or (silence > BUSY and worker.has_waiting):

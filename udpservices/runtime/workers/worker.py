@@ -35,6 +35,7 @@ class Socket(NamedTuple):
 def run(descriptor: int) -> None:
     """Serve over this channel, a descriptor, until the end of the process."""
     _die_with_parent()
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # until there is a worker that can tell its parent
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # those of a terminal's group are the parent's to handle
     channel = Channel(socket.socket(fileno=descriptor))
@@ -54,6 +55,7 @@ def run(descriptor: int) -> None:
     settle(reactor)
     worker = Worker(channel, reactor)
     globalLogBeginner.beginLoggingTo([cast("ILogObserver", worker.log)], redirectStandardIO=False)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])  # a parent that starts blocks some
     worker.prepare(message)
     channel.watch(reactor, worker.heard, worker.orphaned)
     running: Any = reactor
