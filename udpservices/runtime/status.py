@@ -16,7 +16,8 @@ def status(services: Iterable[Any]) -> str:
     total = sum((service.total() for service in counting), Counters())
     count = sum(len(service.ports) for service in counting)
     sockets = "1 socket" if count == 1 else f"{count} sockets"
-    return f"{sockets}: {total.received} received, {total.sent} answered, {total.dropped} dropped"
+    received = total.received - total.own
+    return f"{sockets}: {received} received, {total.sent} answered, {total.dropped} dropped"
 
 
 class Progress:

@@ -53,6 +53,8 @@ class WorkerGroup:
         self._ends: Counter[int] = Counter()
         self._waiting: dict[int, Deferred[None]] = {}
         self._short_lives = 0
+        # Those that are ready for a change.
+        self._prepared: frozenset[Worker | None] = frozenset()
         # By lane, from the death of one worker until the next one serves.
         self._gaps: dict[int, Gap] = {}
         self._started: Deferred[None] | None = None
@@ -240,11 +242,10 @@ class WorkerGroup:
 
         Raises ValueError where one cannot; `abandon` then.
         """
-        for spare in self._spares:
-            spare.assign(tasks)
         serving = [worker for worker in self._lanes if worker is not None and worker.state is State.SERVING]
         if len(serving) < self._count:
             raise ValueError("a worker is being replaced: try again")
+        self._prepared = frozenset(serving)
         answers = await gatherResults(
             [worker.prepare(tasks, handed(lane)) for lane, worker in enumerate(serving)], consumeErrors=True
         )
@@ -257,13 +258,18 @@ class WorkerGroup:
         for worker in self._lanes:
             if worker is not None:
                 worker.tell("abandon")
-        for spare in self._spares:
-            spare.assign(self._tasks())
 
     async def commit(self, drain: float) -> None:
-        """Do what `prepare` was for."""
-        workers = [(lane, worker) for lane, worker in enumerate(self._lanes) if worker is not None]
-        await DeferredList([worker.commit(drain, quiet=lane > 0) for lane, worker in workers])
+        """Do what `prepare` was for. Whoever takes a lane from now on has the new tasks."""
+        for spare in self._spares:
+            spare.assign(self._tasks())
+        answers = []
+        for lane, worker in enumerate(self._lanes):
+            if worker in self._prepared:
+                answers.append(worker.commit(drain, quiet=lane > 0))
+            elif worker is not None:  # it has taken the place of one that was ready
+                worker.stop()
+        await DeferredList(answers)
 
     # Stopping
 

@@ -28,6 +28,8 @@ class SpreadServices(DescribedServices):
         #: Why the workers could not be started.
         self.failure = ""
         super().__init__([self._spread(entry) for entry in entries], reactor)
+        # What a worker serves that starts now.
+        self._served = self._running
 
     def _spread(self, entry: Entry) -> Entry:
         """An entry that makes of a responder what is this process's part."""
@@ -55,13 +57,13 @@ class SpreadServices(DescribedServices):
         return entry._replace(make=make)
 
     def _all_tasks(self) -> list[bytes]:
-        return self._tasks_of(self._running.values())
+        return self._tasks_of(self._served.values())
 
     def _tasks_of(self, running: Any) -> list[bytes]:
         return [self._tasks[one.number] for _, one in _spread_in(running)]
 
     def _all_sockets(self, lane: int) -> list[Handed]:
-        return _handed(self._running.values(), lane)
+        return _handed(self._served.values(), lane)
 
     # Life
 
@@ -110,6 +112,7 @@ class SpreadServices(DescribedServices):
 
     async def commit(self, change: Change, drain: float) -> None:
         """The workers first: what they did for a service that ends is in its last line."""
+        self._served = {**change.kept, **change.made}
         await self._group.commit(drain)
         await super().commit(change, drain)
 
