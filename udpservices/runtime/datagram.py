@@ -99,6 +99,8 @@ class DatagramService(Service):
         # Who opened the sockets of the ports.
         self._opened_by: dict[DatagramPort, Endpoint] = {}
         self._is_hurried = False
+        #: Whether other processes read from its sockets too, whoever opened those.
+        self.shares_sockets = False
         #: The open ports while the service runs.
         self.ports: list[DatagramPort] = []
         # Those since it was started, open or not.
@@ -179,7 +181,7 @@ class DatagramService(Service):
         self.ports.append(port)
         self._counted.append(port)
         self._opened_by[port] = endpoint
-        port.is_shared = endpoint.inherited
+        port.is_shared = endpoint.inherited or self.shares_sockets
         self.put_policies(port)
         self._log.info("{label} listening on {endpoint}", **port.log_name._asdict())
         tell_past_drops(port, endpoint)

@@ -7,12 +7,14 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, gatherResults, succeed
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger, LogLevel
+from twisted.logger import Logger
 
 from udpservices.runtime.workers.gap import Gap
 from udpservices.runtime.workers.handle import State, Worker
+from udpservices.runtime.workers.relay import relay
 from udpservices.runtime.workers.supervision import Verdict, Watch
 from udpservices.transport.counters import Counters
+from udpservices.transport.open_ports import open_ports
 
 #: Seconds between two looks at the workers.
 LOOK_INTERVAL = 0.1
@@ -54,7 +56,7 @@ class WorkerGroup:
         self._waiting: dict[int, Deferred[None]] = {}
         self._short_lives = 0
         # Those that are ready for a change.
-        self._prepared: frozenset[Worker | None] = frozenset()
+        self._prepared: frozenset[Worker] = frozenset()
         # By lane, from the death of one worker until the next one serves.
         self._gaps: dict[int, Gap] = {}
         self._started: Deferred[None] | None = None
@@ -73,6 +75,7 @@ class WorkerGroup:
         for _ in range(self._count + 1):
             self._spawn()
         self._loop.start(LOOK_INTERVAL, now=False)
+        open_ports.watch(self._ports_changed)
         return started
 
     def _spawn(self) -> None:
@@ -97,6 +100,7 @@ class WorkerGroup:
             self._spares.remove(spare)
             self._lanes[lane] = spare
             starting = self._started is not None
+            spare.tell("ports", numbers=open_ports.numbers)
             spare.serve(lane, self._sockets(lane), quiet=not starting or lane > 0)
 
     def _is_served(self) -> bool:
@@ -116,7 +120,7 @@ class WorkerGroup:
     def _heard(self, worker: Worker, message: dict[str, Any]) -> None:
         op = message["op"]
         if op == "log":
-            self._relay(worker, message)
+            relay(worker.pid, message)
         elif op == "idle":
             self._fill()
         elif op == "serving":
@@ -144,21 +148,23 @@ class WorkerGroup:
         if self._ends[number] >= self._count and number in self._waiting:
             self._waiting.pop(number).callback(None)
 
-    def _relay(self, worker: Worker, message: dict[str, Any]) -> None:
-        values = {name: value for name, value in message["values"].items() if name not in ("text", "trace")}
-        if message["lost"]:
-            self._log.warn("{lost} lines of a worker's log were lost", lost=message["lost"])
-        text = "{text}\n{trace}" if message["traceback"] else "{text}"
-        Logger(message["namespace"]).emit(
-            LogLevel.lookupByName(message["level"]),
-            text,
-            **{**values, "text": message["text"], "trace": message["traceback"], "worker": worker.pid},
-        )
-
     def _end_one(self, worker: Worker) -> None:
         """Somebody told one worker to stop: it does, and another one takes its place."""
         if not self._is_stopping:
             worker.stop()
+
+    # Port numbers
+
+    def _ports_changed(self) -> None:
+        """This process serves another number, or one less; workers hear of many at once."""
+        if not self._is_stopping:
+            self._reactor.callLater(0, self._tell_ports)
+
+    def _tell_ports(self) -> None:
+        for worker in self._lanes:
+            if worker is not None:
+                worker.tell("ports", numbers=open_ports.numbers)
+        open_ports.watch(self._ports_changed)
 
     # Deaths
 
@@ -265,9 +271,11 @@ class WorkerGroup:
             spare.assign(self._tasks())
         answers = []
         for lane, worker in enumerate(self._lanes):
+            if worker is None:
+                continue
             if worker in self._prepared:
-                answers.append(worker.commit(drain, quiet=lane > 0))
-            elif worker is not None:  # it has taken the place of one that was ready
+                answers.append(worker.commit(drain, self._sockets(lane), quiet=lane > 0))
+            else:  # it has taken the place of one that was ready
                 worker.stop()
         await DeferredList(answers)
 
@@ -277,6 +285,7 @@ class WorkerGroup:
         """Have all workers answer what has arrived, and end."""
         self._is_stopping = True
         self._started = None
+        open_ports.unwatch(self._ports_changed)
         if self._loop.running:
             self._loop.stop()
         workers = [*(worker for worker in self._lanes if worker is not None), *self._spares]

@@ -93,11 +93,13 @@ class Worker:
         self.tell("job", tasks=tasks)
 
     def _hand(self, handed: Sequence[Handed]) -> None:
+        """One that cannot be given its sockets is of no use: so many descriptors may be on their way (unix(7))."""
         for start in range(0, len(handed), MAX_DESCRIPTORS):
             some = handed[start : start + MAX_DESCRIPTORS]
             sockets = [Socket(one.task, one.place, 0) for one in some]
-            if self._channel is not None:
-                self._channel.send({"op": "sockets", "sockets": sockets}, [one.sock.fileno() for one in some])
+            descriptors = [one.sock.fileno() for one in some]
+            if self._channel is None or not self._channel.send({"op": "sockets", "sockets": sockets}, descriptors):
+                self.kill("cannot be given its sockets")
 
     def serve(self, lane: int, handed: Sequence[Handed], *, quiet: bool) -> None:
         """Have a spare serve on these sockets; a quiet one logs nothing of that."""
@@ -112,8 +114,9 @@ class Worker:
         self._hand(handed)
         return self._asked("prepare", tasks=tasks)
 
-    def commit(self, drain: float, *, quiet: bool) -> "Deferred[Any]":
-        """Have it do that; fires when it is done."""
+    def commit(self, drain: float, handed: Sequence[Handed], *, quiet: bool) -> "Deferred[Any]":
+        """Have it do that; fires when it is done. `handed` is all that it has then."""
+        self._sockets = [one.sock for one in handed]
         return self._asked("commit", drain=drain, quiet=quiet)
 
     def _asked(self, op: str, **values: Any) -> "Deferred[Any]":

@@ -22,12 +22,14 @@ class Task(NamedTuple):
     values: dict[str, Any]
     label: str | None
     given: frozenset[str]
+    #: Whether all workers read from the same sockets.
+    shares_sockets: bool
 
 
-def task_of(name: str, number: int, maker: Any, options: Any) -> bytes:
+def task_of(name: str, number: int, maker: Any, options: Any, shares_sockets: bool) -> bytes:
     """A task, as bytes. Raises ValueError where an option has a value that no other process can have."""
     values = {**options, "tcp": None} if "tcp" in options else dict(options)  # streams are the parent's
-    task = Task(name, number, maker, values, options.label, frozenset(options.given))
+    task = Task(name, number, maker, values, options.label, frozenset(options.given), shares_sockets)
     try:
         return pickle.dumps(task)
     except Exception as error:
@@ -48,6 +50,7 @@ def _entry(task: Task) -> Entry:
     def make(reactor: Any) -> Any:
         service = task.maker.unbound(options, reactor)
         service.number = task.number
+        service.shares_sockets = task.shares_sockets
         return service
 
     return Entry(task.name, task.number, make, maker=task.maker, options=options)

@@ -38,7 +38,7 @@ class SpreadServices(DescribedServices):
 
         def make(reactor: Any) -> Any:
             number = next(self._numbers)
-            task = task_of(entry.name, number, entry.maker, entry.options)
+            task = task_of(entry.name, number, entry.maker, entry.options, self._shares_socket)
             entry.maker.check(entry.options)
             service = SpreadService(
                 entry.maker.label(entry.options), number, entry.options, self._workers, self._shares_socket, self._group

@@ -16,6 +16,7 @@ from udpservices.net.descriptors import make_room
 from udpservices.net.sockopts import share_port
 from udpservices.runtime.stop_line import log_stop
 from udpservices.transport.counters import Counters
+from udpservices.transport.open_ports import open_ports
 
 
 class Group(Protocol):
@@ -58,6 +59,7 @@ class SpreadService(Service):
         self._group = group
         #: By worker.
         self._opened: list[list[Opened]] = []
+        self._port_numbers: set[int] = set()
 
     def count_sockets(self) -> int:
         """How many sockets the service needs and has not opened yet."""
@@ -81,6 +83,10 @@ class SpreadService(Service):
                     lanes[lane] += [Opened(place, sock) for sock in socks]
             opened.pop_all()
         self._opened = lanes
+        # Where the other processes' guards hear of it, and those of this one.
+        self._port_numbers = {one.sock.getsockname()[1] for one in lanes[0]}
+        for number in self._port_numbers:
+            open_ports.add(number)
 
     def _open(self, opened: ExitStack, endpoint: Any, held: Held, lane: int) -> list[socket.socket]:
         """The first socket at an address is alone there, so that another service is refused; then it lets in others."""
@@ -136,6 +142,9 @@ class SpreadService(Service):
         for lane in opened:
             for one in lane:
                 one.sock.close()
+        numbers, self._port_numbers = self._port_numbers, set()
+        for number in numbers:
+            open_ports.remove(number)
 
 
 def _beside(endpoint: Any, first: Sequence[socket.socket]) -> Any:

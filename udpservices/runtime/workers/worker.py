@@ -16,6 +16,7 @@ from udpservices.endpoints.held import Held, HeldSocket
 from udpservices.runtime.reload import DescribedServices, leaves
 from udpservices.runtime.workers.channel import Channel, Message
 from udpservices.runtime.workers.page import Page
+from udpservices.transport.open_ports import open_ports
 
 #: Seconds between two looks of the worker at its counts, which it tells its parent.
 PUBLISH_INTERVAL = 0.1
@@ -98,6 +99,8 @@ class Worker:
         self._change: Any = None
         self._page: Any = None
         self._sockets: list[tuple[Socket, int]] = []
+        # Of the parent, which serves some itself.
+        self._port_numbers: frozenset[int] = frozenset()
         self._is_quiet = False
         self._lost_lines = 0
         signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(channel.send, {"op": "told to stop"}))
@@ -121,6 +124,14 @@ class Worker:
 
     def _do_job(self, message: Message, _: list[int]) -> None:
         self.prepare(message)
+
+    def _do_ports(self, message: Message, _: list[int]) -> None:
+        """Know which port numbers the whole group has: what comes from there is its own (see `LoopRules`)."""
+        before, self._port_numbers = self._port_numbers, message["numbers"]
+        for number in self._port_numbers - before:
+            open_ports.add(number)
+        for number in before - self._port_numbers:
+            open_ports.remove(number)
 
     def _do_sockets(self, message: Message, descriptors: list[int]) -> None:
         """Some of those that the next message is about."""
