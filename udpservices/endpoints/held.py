@@ -90,8 +90,8 @@ class Held:
             ours = [one for one in getattr(service, "held_sockets", list)() if _is_handed_on(one.endpoint)]
             sockets += [[one.owner, str(one.endpoint), _inheritable(one.sock), one.lane] for one in ours]
             (owner, description), listener = getattr(service, "held_listener", lambda: (("", ""), None))()
-            sock = getattr(getattr(listener, "port", None), "socket", None)
-            if isinstance(sock, socket.socket) and sock.family != socket.AF_UNIX:
+            sock = None if listener is None else listener.keep()
+            if sock is not None:
                 listeners.append([owner, description, _inheritable(sock)])
         return {_VARIABLE: json.dumps([sockets, listeners])}
 

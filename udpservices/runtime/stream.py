@@ -1,10 +1,12 @@
 """A stream listener beside a UDP service, for the protocols whose RFC has both."""
 
 import os
+import socket
 from collections.abc import Callable
 from typing import Any, cast
 
 from twisted.application.service import Service
+from twisted.internet import tcp
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import serverFromString
@@ -77,6 +79,17 @@ class Listener:
     def join(self, service: "StreamService") -> None:
         """Keep it open for a service more, which does not serve yet."""
         self._users.append(service)
+
+    def keep(self) -> socket.socket | None:
+        """The socket, which then listens on when the port is closed, as long as somebody has it; None where it cannot.
+
+        One that ends TLS is none, nor is one with a name in the file system.
+        """
+        port: Any = self.port
+        if type(port) is not tcp.Port or port.factory is not self._factory:
+            return None
+        port._shouldShutdown = False  # as it is for a port that Twisted adopted
+        return cast("socket.socket", port.socket)
 
     def serve(self, service: "StreamService") -> None:
         """Who connects from now on is this service's."""
