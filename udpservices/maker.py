@@ -128,6 +128,8 @@ class DatagramServiceMaker:
             fresh = options.again()
             if getattr(fresh, "workers", 1) != getattr(options, "workers", 1):
                 raise ValueError("the number of workers is another one: restart to change it")
+            if fresh.get("share-socket") != options.get("share-socket"):
+                raise ValueError("--share-socket is another one: restart to change it")
             self.check(fresh)
             return self._entries(fresh), fresh.get("drain") or 0.0
 

@@ -44,8 +44,12 @@ class WorkerOptions(ServiceOptions):
     ]
 
     def postOptions(self) -> None:
-        """What shapes workers needs them, and they the files of this system."""
+        """What shapes workers needs them, and they need the files of this system."""
         super().postOptions()
+        self.check_workers()
+
+    def check_workers(self) -> None:
+        """Refuse what does not go with workers. Raises UsageError."""
         if self["share-socket"] and self["workers"] == 1:
             raise usage.UsageError("--share-socket has no effect without --workers")
         if self["workers"] != 1 and (self.parent or self).get("chroot"):

@@ -107,6 +107,7 @@ class Daemon:
             return
         self._log.info("{name}: draining for {seconds:g} s before the end", name=name, seconds=self._drain)
         self._notifier.stopping()
+        self._services.drain()
         self._reactor.callLater(self._drain, self._stop_once)
 
     def _stop_once(self) -> None:

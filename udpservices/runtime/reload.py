@@ -102,6 +102,9 @@ class DescribedServices(Services):
         with entry.naming():
             super().bind_one(service, held)
 
+    def drain(self) -> None:
+        """The process is to end soon."""
+
     # Reading anew
 
     async def follow(self, entries: Sequence[Entry], drain: float) -> str:

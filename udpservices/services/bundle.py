@@ -39,6 +39,7 @@ class Bundle:
             self.tables = file.tables
             self.update({key: file.keys[key] for key in file.keys.given - self.given})
             self["share-socket"] = self["share-socket"] or file.keys["share-socket"]
+            self.check_workers()
             if self["check"]:
                 services = "1 service" if len(self.tables) == 1 else f"{len(self.tables)} services"
                 print(f"{self['config']}: {services}, all options right")

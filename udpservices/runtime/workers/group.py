@@ -60,7 +60,7 @@ class WorkerGroup:
         # By lane, from the death of one worker until the next one serves.
         self._gaps: dict[int, Gap] = {}
         self._started: Deferred[None] | None = None
-        self._is_stopping = False
+        self._is_stopping = self._is_draining = False
         self._loop = LoopingCall(self._look)
         self._loop.clock = reactor
         #: How many workers were replaced.
@@ -150,7 +150,7 @@ class WorkerGroup:
 
     def _end_one(self, worker: Worker) -> None:
         """Somebody told one worker to stop: it does, and another one takes its place."""
-        if not self._is_stopping:
+        if not (self._is_stopping or self._is_draining):
             worker.stop()
 
     # Port numbers
@@ -280,6 +280,10 @@ class WorkerGroup:
         await DeferredList(answers)
 
     # Stopping
+
+    def drain(self) -> None:
+        """All are to stop soon: one that is told so alone goes on until then."""
+        self._is_draining = True
 
     async def stop(self) -> None:
         """Have all workers answer what has arrived, and end."""

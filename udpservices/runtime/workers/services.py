@@ -84,6 +84,10 @@ class SpreadServices(DescribedServices):
         """Fires when all workers serve."""
         return self._ready
 
+    def drain(self) -> None:
+        """See `DescribedServices`. A signal may have gone to workers too, as systemd sends it."""
+        self._group.drain()
+
     def stopService(self) -> "Deferred[Any]":
         """Stop the workers, and then what is this process's."""
         return Deferred.fromCoroutine(self._stop()).addErrback(
