@@ -25,6 +25,8 @@ class Counters:
     stray: int = 0
     #: Received but not delivered: the port was stopped first, an impairment dropped them, or a policy raised.
     withheld: int = 0
+    #: Received but not delivered: as many coroutines of the protocol waited as may (its `max_pending`).
+    crowded_out: int = 0
     #: Not sent: the kernel had no room, no route or no permission.
     unsent: int = 0
     #: Network errors that the kernel reported, ICMP-born ones among them. Each may concern any datagram sent before.
@@ -45,7 +47,8 @@ class Counters:
     @property
     def dropped(self) -> int:
         """Datagrams that did not get where they should."""
-        return self.overflowed + self.truncated + self.stray + self.withheld + self.unsent + self.refused.total()
+        never_delivered = self.overflowed + self.truncated + self.stray + self.withheld + self.crowded_out
+        return never_delivered + self.unsent + self.refused.total()
 
     def flat(self) -> dict[str, int]:
         """Each number by its name, `dropped` among them; of those by reason the sum: what a log event can have."""

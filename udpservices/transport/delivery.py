@@ -13,6 +13,7 @@ from udpservices.transport.engine.plain import Arrival
 from udpservices.transport.engine.received import Copies
 from udpservices.transport.fault_reporter import FaultReporter
 from udpservices.transport.policy import Policy
+from udpservices.transport.tasks import Tasks, with_tasks
 from udpservices.transport.writer import LONGEST_WAIT, Writer
 
 #: The longest payload that a UDP length field can tell of (RFC 768).
@@ -36,7 +37,9 @@ class Delivery:
         max_datagram: int,
     ) -> None:
         """Datagrams of more than `max_datagram` bytes are not passed off as shorter ones."""
-        self._protocol = protocol
+        #: The protocol's coroutines that wait.
+        self.tasks = Tasks(protocol, counters, faults)
+        self._protocol = with_tasks(protocol, self.tasks)
         self._writer = writer
         self._connection = connection
         self._counters = counters
@@ -239,6 +242,7 @@ class Delivery:
     def turn_away(self) -> None:
         """The port is stopped: what is still to be delivered is not, but counted."""
         self._open = False
+        self.tasks.close()
         for datagrams in (*self._arriving, iter(self._rest)):
             self._counters.withheld += len(list(datagrams))
         self._rest = ()

@@ -21,6 +21,10 @@ TRACEBACKS = 3
 _log = Logger()
 
 
+class WrongAnswer(TypeError):
+    """A function answers with what is no datagram. Its text says all that there is to say."""
+
+
 class FaultReporter:
     """Counts, tells a protocol and logs what the network, the protocol and the policies of one port do wrong."""
 
@@ -94,8 +98,16 @@ class FaultReporter:
     def _log_exception(self, what: str) -> None:
         """The first few of a kind with tracebacks. A kind is a type and a line of code."""
         kind, error, trace = sys.exc_info()
+        if isinstance(error, WrongAnswer):
+            self.complain(str(error))
+            return
         if self._exceptions.admits((f"{what} raised {error!r}", kind, _origin(trace))):
             _log.failure("{label} on {endpoint}: {what} raised", **self.name._asdict(), what=what)
+
+    def complain(self, what: str) -> None:
+        """Log what is wrong, at most once in a while."""
+        if self._network.admits(what):
+            _log.warn("{label} on {endpoint}: {what}", **self.name._asdict(), what=what)
 
     def log_fault(self, doing: str, error: OSError, count: int = 1) -> None:
         """Log an error of the network, which `count` datagrams met, at most once in a while."""

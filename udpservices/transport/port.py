@@ -4,6 +4,7 @@ import enum
 import os
 import socket
 from collections.abc import Callable, Iterable, Sequence
+from inspect import iscoroutine
 from typing import Any
 
 from twisted.internet import udp
@@ -159,6 +160,30 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
     def dropped_before(self) -> int:
         """How many datagrams the kernel had dropped at the socket, for whichever reason, when the port was opened."""
         return self._parts.drops.before if self._parts is not None else 0
+
+    # The protocol's methods
+
+    def tell(self, method: str) -> None:
+        """Call a method of the protocol's, where it has one: it may be a coroutine, or return a Deferred.
+
+        What it raises is counted and logged. While it waits it is `pending`.
+        """
+        parts, call = self._parts, getattr(self.protocol, method, None)
+        if parts is None or not callable(call):
+            return
+        try:
+            result = call()
+            if isinstance(result, Deferred):
+                result = _awaiting(result)
+            if iscoroutine(result):
+                parts.delivery.tasks.begin(method, result)
+        except BaseException:
+            parts.faults.protocol_failed(method)
+
+    @property
+    def pending(self) -> int:
+        """How many of the protocol's coroutines wait for something."""
+        return len(self._parts.delivery.tasks) if self._parts is not None else 0
 
     # Policies and flows
 
@@ -471,6 +496,10 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
     def peer(self) -> tuple[str, int] | None:
         """Whom the port is connected to, if it is."""
         return None if self._parts is None else self._parts.connection.peer
+
+
+async def _awaiting(deferred: "Deferred[Any]") -> None:
+    await deferred
 
 
 def _endpoint_of(sock: socket.socket) -> str:
