@@ -274,7 +274,7 @@ def _received(sock: socket.socket) -> bytes:
 def test_makes_way_where_there_is_no_descriptor(turning: Turning, monkeypatch: pytest.MonkeyPatch) -> None:
     """One goes for one that comes, and none where that did not help: another one lacks descriptors then."""
     spare = [True]
-    monkeypatch.setattr("udpservices.runtime.stream.has_descriptor_to_spare", lambda: spare[0])
+    monkeypatch.setattr("udpservices.runtime.listener.has_descriptor_to_spare", lambda: spare[0])
     monkeypatch.setattr("udpservices.runtime.stream.ACCEPT_AGAIN", 0.01)
     with serving(turning) as (service, number, events), ExitStack() as opened:
         crowd = [opened.enter_context(_connected(turning, service, number)) for _ in range(3)]

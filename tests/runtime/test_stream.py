@@ -90,7 +90,7 @@ def test_waits_for_a_descriptor(turning: Turning, monkeypatch: pytest.MonkeyPatc
         looked.append(spare)
         return spare
 
-    monkeypatch.setattr("udpservices.runtime.stream.has_descriptor_to_spare", look)
+    monkeypatch.setattr("udpservices.runtime.listener.has_descriptor_to_spare", look)
     monkeypatch.setattr("udpservices.runtime.stream.ACCEPT_AGAIN", 0.01)
     service = StreamService("echo", "0", EchoStream, turning.reactor)
     with logged() as events:
