@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -29,18 +28,17 @@ _AGAIN = 0.2
 
 # What is written to the tree stays in memory; systemd wants control groups of one hierarchy (cgroups(7)).
 _BOOT = """
-echo $$ > "$3/cgroup.procs"
-exec unshare --mount --cgroup --pid --fork --kill-child --mount-proc sh -euc '
-  mount --make-rprivate /
-  mount -t tmpfs tmpfs /run
+echo $$ > "$2/cgroup.procs"
+exec setpriv --pdeathsig KILL unshare --mount --cgroup --pid --fork --kill-child --mount-proc sh -euc '
   umount -R /sys/fs/cgroup
   mount -t cgroup2 cgroup2 /sys/fs/cgroup
-  mount -t tmpfs tmpfs "$2"
-  mkdir "$2/upper" "$2/work" "$2/root"
-  mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$2/root"
-  exec systemd-nspawn --quiet -D "$2/root" --register=no --keep-unit --private-network --link-journal=no \
-    --hostname=guest --resolv-conf=off --timezone=off --console=read-only --boot systemd.unit=multi-user.target
-' sh "$1" "$2"
+  mount -t tmpfs tmpfs /run
+  mkdir /run/upper /run/work /run/root
+  mount -t overlay overlay -o "lowerdir=$1,upperdir=/run/upper,workdir=/run/work" /run/root
+  export SYSTEMD_SECCOMP=0  # which would keep bpf(2) from the guest, and with it IPAddressDeny=
+  exec systemd-nspawn --quiet -D /run/root --register=no --keep-unit --private-network --link-journal=no \
+    --resolv-conf=off --timezone=off --console=read-only --boot systemd.unit=multi-user.target
+' sh "$1"
 """
 
 
@@ -56,9 +54,8 @@ class Guest:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as resources:
             tool("systemd-nspawn")
-            folder = resources.enter_context(tempfile.TemporaryDirectory(prefix="udpservices-guest-"))
             group = resources.enter_context(_control_group())
-            words = ("sh", "-c", _BOOT, "sh", self._tree, folder, group)
+            words = ("sh", "-c", _BOOT, "sh", self._tree, group)
             self._console = resources.enter_context(Process(*words, cwd=Path("/")))
             resources.callback(self._console.stop, signal.SIGKILL)  # and with it each process in there
             self.pid: int = wait_until(lambda: self._first_process(group), f"a first process: {self._console.output}")

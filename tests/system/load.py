@@ -18,8 +18,8 @@ _SOURCES = 16
 _SEQUENCE = struct.Struct("!Q24x")
 _BUFFER = 1 << 25
 
-#: The longest that answers may take after the last datagram, in seconds.
-_LATE = 5.0
+# How long after the last answer the next may come, in seconds.
+_LATE = 2.0
 
 # How often it says what it has counted, in seconds.
 _EVERY = 0.02
@@ -37,7 +37,8 @@ class _Client:
         self.newest = 0
         #: The longest time in which no answer came, in seconds.
         self.silence = 0.0
-        self._heard = time.monotonic()
+        #: When the last one came.
+        self.heard = time.monotonic()
         self._sockets = [socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)]
         self._sockets += [socket.socket(self._sockets[0].family, socket.SOCK_DGRAM) for _ in range(_SOURCES - 1)]
         self._poll = select.epoll()
@@ -68,8 +69,8 @@ class _Client:
                     self.answers[sequence] = 1
                     self.newest = max(self.newest, sequence)
                     now = time.monotonic()
-                    self.silence = max(self.silence, now - self._heard)
-                    self._heard = now
+                    self.silence = max(self.silence, now - self.heard)
+                    self.heard = now
 
     def told(self) -> str:
         return json.dumps([self.sent, self.answered, self.newest, self.doubled, round(self.silence, 3)])
@@ -93,8 +94,7 @@ def main(host: str, port: int, rate: int) -> None:
         if now - last > _EVERY:
             last = now
             print(client.told(), flush=True)
-    deadline = time.monotonic() + _LATE
-    while client.answered < client.sent and time.monotonic() < deadline:
+    while client.answered < client.sent and time.monotonic() - client.heard < _LATE:
         client.receive(0.01)
     print(client.told(), "in all", flush=True)
 

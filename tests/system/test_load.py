@@ -107,6 +107,11 @@ def test_reload_of_a_file(guest: Guest) -> None:
             first.keeps_up()
             assert (first.end(), second.end()) == (0, 0)
         assert unit.pid == pid
+        with guest.load() as first:
+            first.keeps_up()
+            unit.does("restart")
+            first.keeps_up()
+            assert first.end() == 0
         unit.does("stop")
         sockets.does("stop", of="socket")
     guest.remove("/etc/udpservices.toml")

@@ -74,6 +74,30 @@ def test_program_that_is_not_there(echo: Unit) -> None:
         load.end()
 
 
+def test_service_that_is_never_tried(echo: Unit) -> None:
+    """What would keep systemd busy for ever is all that closes the socket unit."""
+    echo.add("never", "[Unit]\nConditionPathExists=/nowhere\n")
+    with echo.guest.load(1000):
+        wait_until(lambda: echo.show("Result", "socket") == "trigger-limit-hit", "the socket unit's limit")
+
+
+def test_bad_file(guest: Guest) -> None:
+    """A reload with it changes nothing, and says why; a restart fails, until it is corrected."""
+    right = '[udpecho]\nlisten = "127.0.0.1:9999"\n'
+    guest.write("/etc/udpservices.toml", right)
+    with installed(guest, "udpservices") as unit:
+        unit.does("start")
+        pid = unit.pid
+        guest.write("/etc/udpservices.toml", f"{right}rate = 'no'\n")
+        unit.systemctl("reload")
+        assert "rate" in unit.wait_for("nothing is reloaded: ")
+        assert (guest.ask(), unit.pid) == (b"hello", pid)
+        assert unit.systemctl("restart") == 1
+        guest.write("/etc/udpservices.toml", right)
+        assert guest.ask(patience=SOON) == b"hello"
+    guest.remove("/etc/udpservices.toml")
+
+
 def test_watchdog(echo: Unit) -> None:
     """A process that stands still is ended and started again."""
     echo.add("watchdog", "[Service]\nWatchdogSec=1s\n")
@@ -83,6 +107,17 @@ def test_watchdog(echo: Unit) -> None:
     echo.wait_for(r"Watchdog timeout \(limit 1s\)!")
     _served_soon(echo, time.monotonic())
     assert echo.pid not in (0, hung)
+
+
+def test_watchdog_under_a_flood(echo: Unit) -> None:
+    """A process that has more to read than it can is not taken for one that hangs."""
+    echo.add("watchdog", "[Service]\nWatchdogSec=1s\n")
+    assert echo.guest.ask() == b"hello"
+    busy = echo.pid
+    with echo.guest.load(100_000) as load:
+        load.sends(200_000)
+    assert echo.pid == busy
+    assert echo.logged("Watchdog timeout") == []
 
 
 _HANGS = """

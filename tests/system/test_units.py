@@ -97,6 +97,18 @@ def test_template_with_sockets(guest: Guest) -> None:
         _is_quiet(unit)
 
 
+def test_networks_that_may_be_served(guest: Guest) -> None:
+    """The kernel drops the rest."""
+    with installed(guest, "udp@few", "COMMAND=udpecho\nOPTIONS=--port 9999\n") as unit:
+        unit.does("start")
+        assert guest.ask() == b"hello"
+        unit.add("few", "[Service]\nIPAddressAllow=\nIPAddressAllow=::1\n")
+        unit.does("restart")
+        assert guest.ask(host="::1") == b"hello"
+        with pytest.raises(TimeoutError):
+            guest.ask(patience=0.1)
+
+
 def test_template_of_a_client(guest: Guest, echo: Unit) -> None:
     """It needs a name to be looked up, and a socket."""
     with installed(guest, "udp@udphello", "OPTIONS=--target localhost:9999\n") as unit:

@@ -111,8 +111,9 @@ def installed(guest: Guest, name: str, options: str | None = None) -> Iterator[U
     try:
         yield unit
     finally:
-        guest.run("systemctl", "disable", "--now", unit.socket, unit.service, timeout=60)
-        guest.run("systemctl", "stop", unit.socket, unit.service, timeout=60)
+        for one in (unit.socket, unit.service):  # a template's socket unit may be there and lack its sockets
+            guest.run("systemctl", "disable", one)
+            guest.run("systemctl", "stop", one, timeout=60)
         guest.run("systemctl", "reset-failed")
         for file in _files(name):
             guest.remove(f"{SYSTEM}/{file.name}")
