@@ -275,7 +275,7 @@ def test_makes_way_where_there_is_no_descriptor(turning: Turning, monkeypatch: p
     """One goes for one that comes, and none where that did not help: another one lacks descriptors then."""
     spare = [True]
     monkeypatch.setattr("udpservices.runtime.listener.has_descriptor_to_spare", lambda: spare[0])
-    monkeypatch.setattr("udpservices.runtime.stream.ACCEPT_AGAIN", 0.01)
+    monkeypatch.setattr("udpservices.runtime.listener.ACCEPT_AGAIN", 0.01)
     with serving(turning) as (service, number, events), ExitStack() as opened:
         crowd = [opened.enter_context(_connected(turning, service, number)) for _ in range(3)]
         spare[0] = False
