@@ -63,6 +63,18 @@ class FaultReporter:
         finally:
             self._telling = False
 
+    def sending_failed(self, error: OSError, count: int) -> None:
+        """Log that so many datagrams were not sent; tell a protocol that has a method `sendingFailed`."""
+        self.log_fault("sending", error, count)
+        told = getattr(self._protocol, "sendingFailed", None)
+        if told is None or self._telling:
+            return
+        self._telling = True  # as above
+        try:
+            self._call("sendingFailed", told, error)
+        finally:
+            self._telling = False
+
     def _tell_protocol(self, error: OSError) -> None:
         protocol, peer = self._protocol, self._connection.peer
         told = getattr(protocol, "errorReceived", None)
@@ -81,8 +93,14 @@ class FaultReporter:
             self.protocol_failed(name)
 
     def protocol_failed(self, method: str) -> None:
-        """Count an exception that the protocol raised, and log it, at most once in a while."""
+        """Count an exception that the protocol raised, and log it, at most once in a while.
+
+        A protocol that has a method `exceptionRaised` is asked first, and says whether it has told of it.
+        """
         self._counters.protocol_errors += 1
+        asked = getattr(self._protocol, "exceptionRaised", None)
+        if asked is not None and asked(sys.exception()):
+            return
         self._log_exception(f"{method} of {self._protocol!r}")
 
     def policy_failed(self, policy: object, method: str = "__call__") -> None:

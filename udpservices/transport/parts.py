@@ -83,6 +83,7 @@ class Parts:
             writing=lambda: bool(self.queue),
             lost=lost,
             may_coalesce=not is_shared,
+            lingering=self.poller.lingering(),
         )
 
     def watch_writing(self, watched: bool) -> None:

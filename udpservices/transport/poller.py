@@ -8,6 +8,8 @@ from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
 
+from udpservices.transport.lingering import Lingering, lingering
+
 
 class Poller:
     """Watches one socket for a selectable of the reactor's, which has a `doRead` and a `doWrite`.
@@ -27,6 +29,10 @@ class Poller:
     def fileno(self) -> int:
         """The descriptor that the reactor knows the selectable by."""
         return self._socket.fileno() if self._nested is None else self._nested.fileno()
+
+    def lingering(self) -> Lingering | None:
+        """What waits for datagrams in the place of the reactor's loop, where that can be."""
+        return None if self._nested is not None else lingering(loop_of(self._reactor), self._socket.fileno())
 
     def watch_reading(self, watched: bool) -> None:
         """Have the selectable called when there is something to read, or an error; or no more."""
@@ -74,7 +80,13 @@ class _Nested(FileDescriptor):
         self._epoll.close()
 
 
+def loop_of(reactor: Any) -> asyncio.AbstractEventLoop | None:
+    """The loop of asyncio's that a reactor runs on, or the one behind a proxy; None where there is none."""
+    loop: asyncio.AbstractEventLoop | None = getattr(reactor, "_asyncioEventloop", None)
+    return loop
+
+
 def _forgets(reactor: Any) -> bool:
     """Whether the reactor's loop may be libuv's: any but asyncio's own."""
-    loop = getattr(reactor, "_asyncioEventloop", None)
+    loop = loop_of(reactor)
     return loop is not None and not isinstance(loop, asyncio.SelectorEventLoop) and hasattr(select, "epoll")

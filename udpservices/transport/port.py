@@ -84,8 +84,8 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
         self.counters = Counters()
         self._state = State.CLOSED
         self._parts: Parts | None = None
-        # Of the parts what is wanted for each datagram.
-        self._writer: Writer | None = None
+        #: What leaves it; None while it is closed. Of the parts this and the next are wanted for each datagram.
+        self.writer: Writer | None = None
         #: When and how it reads; None while it is closed.
         self.reading: ReadLoop | None = None
         self._policies: tuple[Policy, ...] = ()
@@ -112,6 +112,14 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
             raise
         self._adopted = sock
         self._is_shared = True
+        return self
+
+    @classmethod
+    def over(cls, reactor: Any, sock: socket.socket, protocol: AbstractDatagramProtocol) -> "DatagramPort":
+        """A port on a bound UDP socket of this process, whose options stay as they are; the port closes it."""
+        self = cls(None, protocol, sock.getsockname()[0], reactor=reactor)
+        self._adopted = sock
+        self._settles = False
         return self
 
     # What Twisted asks of a port's state
@@ -260,7 +268,7 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
             self._realPortNumber = None
             sock.close()
             raise
-        self._writer, self.reading = parts.writer, parts.reading
+        self.writer, self.reading = parts.writer, parts.reading
         parts.delivery.set_policies(self._policies)
         self._say(f"{self._getLogPrefix(self.protocol)} starting on {self._number}")
         self._at_shutdown = self.reactor.addSystemEventTrigger("during", "shutdown", self._end)
@@ -353,7 +361,7 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
             return
         parts.release()
         parts.drops.look()
-        self._parts = self._writer = self.reading = None
+        self._parts = self.writer = self.reading = None
         if parts.connection.peer is None:
             open_ports.remove(self._number)
         self._realPortNumber = None
@@ -434,8 +442,8 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
         a millisecond. What the kernel refuses is counted as unsent. Raises InvalidAddressError for an address that is
         none or not of this port's family, and MessageLengthError for more than UDP can carry.
         """
-        if self._writer is not None:
-            self._writer.write(datagram, addr)
+        if self.writer is not None:
+            self.writer.write(datagram, addr)
         else:
             self.counters.unsent += 1
 
@@ -453,6 +461,14 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
             self.counters.unsent += 1
             return fail(ConnectionDone("the port was stopped"))
         return self._parts.queue.add(bytes(memoryview(datagram)), self._parts.writer.whom(addr))
+
+    def when_full(self, told: Callable[[bytes, Peer], None]) -> None:
+        """Tell of each datagram that the kernel has no room for, instead of counting it as unsent.
+
+        For an open port; it holds until that is closed.
+        """
+        if self._parts is not None:
+            self._parts.plain.when_full = told
 
     def deliver(self, datagrams: Iterable[tuple[bytes, Peer]]) -> None:
         """Hand the protocol datagrams that a policy held back; no policy sees them again."""

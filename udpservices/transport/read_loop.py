@@ -1,7 +1,7 @@
 """When a port reads: one datagram a call while little comes, many a call when much does, and never for too long."""
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from time import monotonic
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -11,8 +11,9 @@ from udpservices.transport.counters import Counters
 from udpservices.transport.delivery import Delivery
 from udpservices.transport.engine.libc import REFUSED_CALL, SLOTS
 from udpservices.transport.engine.mmsg import MmsgEngine
-from udpservices.transport.engine.plain import PlainEngine
+from udpservices.transport.engine.plain import Arrival, PlainEngine
 from udpservices.transport.fault_reporter import FaultReporter
+from udpservices.transport.lingering import Lingering
 from udpservices.transport.load import Load
 from udpservices.transport.network_errors import NetworkErrors
 from udpservices.transport.writer import Writer
@@ -61,11 +62,13 @@ class ReadLoop:
         writing: Callable[[], bool],
         lost: Callable[[OSError], None],
         may_coalesce: bool,
+        lingering: Lingering | None = None,
     ) -> None:
         """`watch` has the poller call `turn` when there is something to read, or call no more.
 
         `writing` says whether something waits for room, of which the poller tells; `lost` is told that the descriptor
         is gone. `may_coalesce`: whether the kernel may hand over flows in one piece, which stays with the socket.
+        `lingering` waits in the poller's place, where that can be.
         """
         self._plain = plain
         self._many = many
@@ -79,6 +82,7 @@ class ReadLoop:
         self._writing = writing
         self._lost = lost
         self.may_coalesce = may_coalesce
+        self._lingering = lingering
         self.state = Reading.STOPPED
         self._call: IDelayedCall | None = None
         self.load = Load()
@@ -149,13 +153,17 @@ class ReadLoop:
         if self.state is Reading.STOPPED:
             return
         try:
-            if self.load.is_light and self.state is Reading.POLLED and not self._delivery.backlog:
+            if self._reads_one_by_one:
                 self._read_one_by_one()
             else:
                 self._read_together()
         except BaseException:
             self._faults.port_failed("reading")
             self._missed()
+
+    @property
+    def _reads_one_by_one(self) -> bool:
+        return self.load.is_light and self.state is Reading.POLLED and not self._delivery.backlog
 
     def _missed(self, turns: int = 1) -> None:
         """The poller called, and nothing could be read."""
@@ -178,17 +186,30 @@ class ReadLoop:
         if writer.is_gathering:
             writer.flush()
         try:
-            read = self._delivery.deliver_arrivals(self._plain.arrivals(load.singles))
+            if self._lingering is None:
+                read = self._delivery.deliver_arrivals(self._plain.arrivals(load.singles))
+                load.brought(read)
+            else:
+                read = self._delivery.deliver_arrivals(self._lingered(self._lingering))
         except OSError as error:
             self._failed(error)
             return
         finally:
             writer.go_back_to(outer)
-        load.brought(read)
         if read:
             self._fruitless = 0
         else:
             self._settle(read)
+
+    def _lingered(self, lingering: Lingering) -> Iterator[Arrival]:
+        """What the turn is for, and what comes after it, without a turn of the loop, until somebody waits for one."""
+        load, counters = self.load, self._counters
+        for _ in range(self.budget):
+            before = counters.received
+            yield from self._plain.arrivals(load.singles)
+            load.brought(counters.received - before)
+            if not self._reads_one_by_one or not lingering.another():
+                return
 
     def _settle(self, read: int) -> None:
         """A turn of the poller's brought so many; where none, an error may have been what it called for."""

@@ -185,7 +185,7 @@ class Writer:
         if error is None:
             self._counters.sent += 1
             return None
-        outcome = self._plain.try_again(error, datagram, peer)
+        outcome = self._plain.try_again(error, datagram, peer, may_wait=False)
         self._account(outcome._replace(unsent=0))
         return outcome.error
 
@@ -206,6 +206,6 @@ class Writer:
         self._counters.sent += outcome.sent
         if outcome.unsent and outcome.error is not None:
             self._counters.unsent += outcome.unsent
-            self._faults.log_fault("sending", outcome.error, outcome.unsent)
+            self._faults.sending_failed(outcome.error, outcome.unsent)
         for error in outcome.earlier:
             self._heard(error)

@@ -76,6 +76,8 @@ class PlainEngine:
         self.failed: OSError | None = None
         #: Whether as much as was asked for came the last time, so that there may be more.
         self.filled = False
+        #: Is given what the kernel has no room for; without it, or where nothing may wait, that is not sent.
+        self.when_full: Callable[[bytes, Peer], None] | None = None
         #: Whether `arrivals` that go on are to end.
         self.paused = False
         #: Receives up to so many datagrams one by one, as long as there are any: or all of a
@@ -222,8 +224,11 @@ class PlainEngine:
             return error
         return None
 
-    def try_again(self, error: OSError, datagram: bytes, peer: Peer) -> Outcome:
-        """Send again what an attempt failed to, where the kernel may not have refused it for its own sake."""
+    def try_again(self, error: OSError, datagram: bytes, peer: Peer, *, may_wait: bool = True) -> Outcome:
+        """Send again what an attempt failed to, where the kernel may not have refused it for its own sake.
+
+        What it has no room for is for `when_full`, if that is set and the datagram `may_wait`.
+        """
         earlier: tuple[OSError, ...] = ()
         failed: OSError | None = error
         if self.may_be_of_earlier(error):
@@ -234,6 +239,9 @@ class PlainEngine:
             failed = self.attempt(datagram, plain(peer))
         if failed is not None and failed.errno in WOULD_BLOCK and self._connection.peer is None:
             failed = self._reserve.send(peer, failed, lambda: self.attempt(datagram, peer))
+        if failed is not None and failed.errno in WOULD_BLOCK and may_wait and self.when_full is not None:
+            self.when_full(datagram, peer)
+            return Outcome(0, earlier=earlier)
         return Outcome(1, earlier=earlier) if failed is None else Outcome(0, 1, failed, earlier)
 
     def may_be_of_earlier(self, error: OSError) -> bool:
