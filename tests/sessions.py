@@ -80,12 +80,13 @@ def _ended(pid: int) -> bool:
 
 
 def _handle_signals(group: int) -> bool:
-    """Whether each twistd of a process group handles signals: it logs that it listens a moment before it does."""
+    """Whether each server of a process group handles signals: it logs that it listens a moment before it does."""
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # another process may end meanwhile
-            if os.getpgid(int(folder.name)) == group and "/twistd\0" in (folder / "cmdline").read_text():
-                caught = re.search(r"^SigCgt:\s*(\w+)$", (folder / "status").read_text(), re.MULTILINE)
-                if caught is None or not int(caught[1], 16) >> (signal.SIGTERM - 1) & 1:
+            words = (folder / "cmdline").read_text()
+            if os.getpgid(int(folder.name)) == group and re.search("/(twistd|udpservices)\0", words):
+                status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
+                if not int(status["SigCgt"], 16) >> (signal.SIGUSR1 - 1) & 1 or int(status["SigBlk"], 16):
                     return False
     return True
 
@@ -162,12 +163,22 @@ class Session:
             need_root()
         if "::" in "\n".join([text, *command.shown]):
             need_ipv6()
+        if command.shown:
+            text = text.removesuffix(" &")  # each command has a terminal of its own
+        if "%1" in text:
+            text = text.replace("%1", str(self._job()))
         text = self._real(text).replace("/run/", f"{self.folder}/").replace("/var/log/", f"{self.folder}/")
         text = re.sub(r"(?<=\bnc )(-\w+) -w\d", rf"\1 {_PATIENCE_OF_NETCAT}", text)
         if command.fails:
             self._fail(text, command)
         else:
             self._succeed(text, command)
+
+    def _job(self) -> int:
+        """The process of the command that serves, once it handles signals."""
+        process, _ = self._serving[0]
+        wait_until(partial(_handle_signals, process.pid), "the reactor to run")
+        return int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
 
     def _fail(self, text: str, command: Command) -> None:
         ended = run(tool("bash"), "-c", text, env=self._environ, cwd=self.folder)

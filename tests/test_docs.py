@@ -2,6 +2,7 @@
 
 import ast
 import errno
+import itertools
 import os
 import re
 import runpy
@@ -267,6 +268,23 @@ def test_every_claim_of_security_is_held_by_tests() -> None:
         assert named_tests(row), row
     for path, names in named_tests(SECURITY.prose).items():
         assert names <= names_of_tests(ROOT / "tests" / path), path
+
+
+def test_every_loss_is_measured() -> None:
+    """Each row of the tables of what is lost names tests, and they exist."""
+    rows = [row for page in DOCS.values() if "| measured by |" in page.prose for row in _losses(page)]
+    assert rows
+    for row in rows:
+        named = named_tests(row)
+        assert named, row
+        for path, names in named.items():
+            assert names <= names_of_tests(ROOT / "tests" / path), row
+
+
+def _losses(page: Page) -> list[str]:
+    lines = page.prose.splitlines()
+    start = next(index for index, line in enumerate(lines) if "| measured by |" in line) + 2
+    return list(itertools.takewhile(lambda line: line.startswith("|"), lines[start:]))
 
 
 def test_every_test_of_an_attack_is_in_the_table() -> None:
