@@ -72,7 +72,7 @@ class WorkerGroup:
         """Start all workers; fires when they serve, and fails with StartError where one cannot."""
         self._started = Deferred()
         started = self._started
-        for _ in range(self._count + 1):
+        for _ in range(self._count):
             self._spawn()
         self._loop.start(LOOK_INTERVAL, now=False)
         open_ports.watch(self._ports_changed)
@@ -128,6 +128,7 @@ class WorkerGroup:
             self._end_gap(self._lanes.index(worker))
             if self._is_served() and self._started is not None:
                 started, self._started = self._started, None
+                self._spawn_one()  # the spare, which would only have held up the others
                 started.callback(None)
         elif op == "failed":
             self._cannot_start(message["why"])
