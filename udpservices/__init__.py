@@ -1,25 +1,37 @@
 """UDP services in Twisted: any ``DatagramProtocol`` becomes a daemon with one line of plugin code.
 
-What a service author imports stands here. Each name is resolved when it is first used (PEP 562): a plugin
-imports `DatagramServiceMaker` each time that somebody runs ``twistd --help``, and that must import no reactor.
+What a service author imports stands here, and in `udpservices.options`, `udpservices.net` and `udpservices.testing`,
+under ``__all__``. Each name is resolved when it is first used (PEP 562): a plugin imports `DatagramServiceMaker` each
+time that somebody runs ``twistd --help``, and that must import no reactor.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from udpservices.endpoints import EndpointError, UDPEndpoint, parse_endpoint
     from udpservices.maker import DatagramServiceMaker
     from udpservices.options import DatagramOptions
+    from udpservices.policy.access import AccessList
+    from udpservices.policy.circulation import LoopBreaking
+    from udpservices.policy.guard.guard import GuardRules
+    from udpservices.policy.guard.loop_rules import LoopRules
+    from udpservices.policy.impairment import Impairment
+    from udpservices.policy.limits import RateLimit
+    from udpservices.policy.standard import standard_policies
+    from udpservices.protocol import Protocol, handler
     from udpservices.runtime.datagram import DatagramService
     from udpservices.transport.batch import Batch, IBatchDatagramProtocol
     from udpservices.transport.engine.ancillary import Ancillary
     from udpservices.transport.engine.peers import Peer
+    from udpservices.transport.policy import Policy
     from udpservices.transport.port import DatagramPort
     from udpservices.transport.reactor import DatagramReactor
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AccessList": "udpservices.policy.access",
     "Ancillary": "udpservices.transport.engine.ancillary",
     "Batch": "udpservices.transport.batch",
     "DatagramServiceMaker": "udpservices.maker",
@@ -27,11 +39,24 @@ _HOMES = {
     "DatagramService": "udpservices.runtime.datagram",
     "DatagramPort": "udpservices.transport.port",
     "DatagramReactor": "udpservices.transport.reactor",
+    "EndpointError": "udpservices.endpoints",
+    "GuardRules": "udpservices.policy.guard.guard",
     "IBatchDatagramProtocol": "udpservices.transport.batch",
+    "Impairment": "udpservices.policy.impairment",
+    "LoopBreaking": "udpservices.policy.circulation",
+    "LoopRules": "udpservices.policy.guard.loop_rules",
     "Peer": "udpservices.transport.engine.peers",
+    "Protocol": "udpservices.protocol",
+    "handler": "udpservices.protocol",
+    "Policy": "udpservices.transport.policy",
+    "RateLimit": "udpservices.policy.limits",
+    "UDPEndpoint": "udpservices.endpoints",
+    "parse_endpoint": "udpservices.endpoints",
+    "standard_policies": "udpservices.policy.standard",
 }
 
 __all__ = [
+    "AccessList",
     "Ancillary",
     "Batch",
     "DatagramOptions",
@@ -39,8 +64,20 @@ __all__ = [
     "DatagramReactor",
     "DatagramService",
     "DatagramServiceMaker",
+    "EndpointError",
+    "GuardRules",
     "IBatchDatagramProtocol",
+    "Impairment",
+    "LoopBreaking",
+    "LoopRules",
     "Peer",
+    "Policy",
+    "Protocol",
+    "RateLimit",
+    "UDPEndpoint",
+    "handler",
+    "parse_endpoint",
+    "standard_policies",
 ]
 
 

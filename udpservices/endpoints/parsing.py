@@ -1,7 +1,7 @@
 """From a text such as ``127.0.0.1:9999`` or ``systemd:name=echo`` to an endpoint."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from udpservices.endpoints.base import Endpoint, EndpointError
 from udpservices.endpoints.grammar import Words
@@ -31,6 +31,12 @@ def parse(text: str) -> Endpoint:
         return _parse_address(text)
     except ValueError as error:
         raise EndpointError(str(error)) from None
+
+
+def parse_all(endpoints: Endpoint | str | Iterable[Endpoint | str]) -> list[Endpoint]:
+    """Endpoints, of which each may be given as a text, and a single one by itself. Raises EndpointError."""
+    several = endpoints if isinstance(endpoints, Iterable) and not isinstance(endpoints, str) else [endpoints]
+    return [parse(one) if isinstance(one, str) else one for one in several]
 
 
 def _parse_address(text: str) -> UDPEndpoint:

@@ -17,9 +17,10 @@ class AccessList:
     meaning only where the rest is refused; also what loses a tie, since nobody means everybody by one mistake more.
     """
 
-    def __init__(self, allow: Iterable[Network] = (), deny: Iterable[Network] = ()) -> None:
-        allowed = allow if isinstance(allow, Networks) else Networks(allow)
-        denied = deny if isinstance(deny, Networks) else Networks(deny)
+    def __init__(self, allow: Iterable[Network | str] = (), deny: Iterable[Network | str] = ()) -> None:
+        """Each network may be given as a text, ``"192.0.2.0/24"``. Raises ValueError for one that is none."""
+        allowed = allow if isinstance(allow, Networks) else Networks(map(_network, allow))
+        denied = deny if isinstance(deny, Networks) else Networks(map(_network, deny))
         spans = {version: _spans(allowed, denied, version) for version in BITS}
         some_allowed = len(allowed) > 0
         #: Why who is in none of the networks is refused, None where he is served.
@@ -35,6 +36,15 @@ class AccessList:
 
     def __bool__(self) -> bool:
         return any(len(ranges) > 1 or ranges.find(0) for ranges in self.sources.values())
+
+
+def _network(given: Network | str) -> Network:
+    if not isinstance(given, str):
+        return given
+    try:
+        return parse_network(given)
+    except ValueError as error:
+        raise ValueError(f"{given}: {error}") from None
 
 
 def _spans(allow: Networks, deny: Networks, version: int) -> list[int]:

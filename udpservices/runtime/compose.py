@@ -10,8 +10,9 @@ from twisted.internet.protocol import AbstractDatagramProtocol
 from udpservices.endpoints import UDPEndpoint
 from udpservices.endpoints.held import Held
 from udpservices.net.descriptors import make_room
-from udpservices.policy.log import log_datagrams
 from udpservices.runtime.datagram import DatagramService, MakeCompanion, MakePolicy
+from udpservices.runtime.making import protocol_maker
+from udpservices.runtime.sessions import Sessions
 
 if TYPE_CHECKING:  # see `stream_service`
     from udpservices.runtime.stream import StreamService
@@ -132,10 +133,10 @@ def _remarks(options: Any) -> list[str]:
 
 
 def _policies(options: Any) -> list[MakePolicy]:
-    """What the options put between each port and its protocol, in the order in which datagrams meet it."""
-    chosen: list[MakePolicy] = [options.guard.policy, options.rate_limit.policy, options.loop_breaking.policy]
-    if options["log-datagrams"]:
-        chosen.append(log_datagrams)
-    if options.impairs:
-        chosen.append(options.impairment.policy)
-    return chosen
+    """What the options put between each port and its protocol."""
+    from udpservices.policy.standard import standard_policies  # no command needs it for its help
+
+    impairment = options.impairment if options.impairs else None
+    return standard_policies(
+        options.guard, options.rate_limit, options.loop_breaking, impairment, log=bool(options["log-datagrams"])
+    )

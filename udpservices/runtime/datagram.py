@@ -12,7 +12,7 @@ from twisted.internet.protocol import AbstractDatagramProtocol
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from udpservices.endpoints import Endpoint
+from udpservices.endpoints import Endpoint, parse_all
 from udpservices.endpoints.held import Held, HeldSocket
 from udpservices.net.descriptors import make_room
 from udpservices.runtime.drop_watch import DropWatch, tell_past_drops, tell_small_buffer
@@ -65,32 +65,39 @@ class DatagramService(Service):
     def __init__(
         self,
         label: str,
-        endpoints: Sequence[Endpoint],
+        endpoints: Endpoint | str | Sequence[Endpoint | str],
         make_protocol: Callable[[], AbstractDatagramProtocol],
         reactor: Any,
         *,
         reuse_port: bool = False,
         receive_buffer: int | None = None,
-        policies: Sequence[MakePolicy] = (),
+        policies: Sequence[MakePolicy] | None = None,
         companions: Sequence[MakeCompanion] = (),
         remarks: Sequence[str] = (),
         sockets_of_companions: int = 0,
+        sessions: Sessions | None = None,
+        include_sessions: bool = False,
     ) -> None:
-        """Prepare; nothing is opened yet.
+        """Prepare; nothing is opened yet. Raises EndpointError for a text that describes none.
 
-        `label` is what the log calls the service. `make_protocol` is called once a socket. `reuse_port` and
-        `receive_buffer` (bytes) hold for every endpoint that does not say otherwise. Each of `policies`
-        makes what is to stand between a port and its protocol, each of `companions` what is to live beside a port.
+        `label` is what the log calls the service. An endpoint may be given as a text, ``"127.0.0.1:9999"``, and one
+        alone without a list. `make_protocol` is called once a socket: a class, or what makes an instance of one.
+        `reuse_port` and `receive_buffer` (bytes) hold for every endpoint that does not say otherwise. Each of
+        `policies` makes what is to stand between a port and its protocol, by default what
+        `udpservices.standard_policies` has: the guard and the limit of a command. Each of `companions` makes what is to
+        live beside a port.
         The log says each of `remarks` of the service when it starts. `sockets_of_companions` says how many sockets the
-        companions of one port open.
+        companions of one port open. What the protocols open through `sessions` belongs to the service; where it is to
+        `include_sessions`, or the class of a protocol has the attribute `include_sessions`, also what that opens
+        through the reactor itself.
         """
         self._label = label
-        self._endpoints = endpoints
+        self._endpoints = parse_all(endpoints)
         self._make_protocol = make_protocol
         self._reactor = reactor if isinstance(reactor, DatagramReactor) else DatagramReactor(reactor)
         self._reuse_port = reuse_port
         self._receive_buffer = receive_buffer
-        self._policies = policies
+        self._policies = _standard() if policies is None else policies
         self._make_companions = companions
         self._remarks = remarks
         self._sockets_a_port = 1 + sockets_of_companions
@@ -227,5 +234,13 @@ class DatagramService(Service):
         ends: list[Callable[[], object]] = [one.stop for one in companions]
         ends += [port.stopListening for port in ports]
         await gatherResults([maybeDeferred(end) for end in ends], consumeErrors=True)
+        if not self.running:  # again
+            await self.sessions.close()
         if ports:
-            log_stop(self._log, self._label, sum((port.counters for port in ports), Counters()))
+            log_stop(self._log, self._label, sum((port.counters for port in ports), self.sessions.total()))
+
+
+def _standard() -> Sequence[MakePolicy]:
+    from udpservices.policy.standard import standard_policies  # a command names its own, and few have all of them
+
+    return standard_policies()

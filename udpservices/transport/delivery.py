@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
+from sys import maxsize
 from time import monotonic
 from typing import Any
 
@@ -22,6 +23,9 @@ MAX_DATAGRAM = 65535
 #: So many at a time come from clients that wait for answers before they send more: each answer leaves at once.
 #: Together they would lock step with such a client.
 FEW = 8
+
+#: Of one datagram or flow nothing waits for another turn, which may be long in coming: a policy may have made more of it.
+ALL = maxsize
 
 
 class Delivery:
@@ -91,11 +95,11 @@ class Delivery:
             read += 1
             if flow is not None:
                 counters.received += len(flow)
-                self.deliver(flow, len(flow))
+                self.deliver(flow, ALL)
                 continue
             counters.received += 1
             if not self._simple:
-                self.deliver(Copies((payload,), (peer,)), 1)
+                self.deliver(Copies((payload,), (peer,)), ALL)
                 continue
             try:
                 for passes in verdicts:
