@@ -41,6 +41,10 @@ NOT_RUN = {
     ("README.md", "make test"): "is what runs this; test_make_… look at what it does",
     ("README.md", "pip install ."): "tests/packaging installs the project in every way",
     ("docs/listening.md", "sysctl -w net.core.rmem_max=4194304"): "changes the system",
+    (
+        "docs/sessions.md",
+        "twistd -n --pidfile= udpserve --protocol tftp.TFTP --port 69 --allow 192.0.2.0/24 --include-sessions",
+    ): "tests/examples/test_tftp.py does so",
 }
 
 # ``console`` blocks are sessions; the others are files, or are looked at in tests of their own.

@@ -16,6 +16,7 @@ SHARED = {
     "receive-buffer": 4 << 20,
     "reuse-port": 0,
     "log-datagrams": 0,
+    "include-sessions": 0,
     "drain": 0.0,
     "allow": [],
     "deny": [],

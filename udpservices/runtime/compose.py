@@ -94,10 +94,11 @@ def datagram_service(
 
     The companions of one port open `sockets_of_companions` sockets.
     """
+    sessions = Sessions(reactor, label)
     return kind(
         label,
         options.endpoints,
-        _protocol_maker(protocol, options, reactor),
+        _protocol_maker(protocol, options, sessions),
         reactor,
         reuse_port=bool(options["reuse-port"]),
         receive_buffer=options["receive-buffer"],
@@ -105,6 +106,8 @@ def datagram_service(
         companions=companions,
         sockets_of_companions=sockets_of_companions,
         remarks=_remarks(options),
+        sessions=sessions,
+        include_sessions=bool(options.get("include-sessions")),
     )
 
 

@@ -17,6 +17,7 @@ from udpservices.endpoints.held import Held, HeldSocket
 from udpservices.net.descriptors import make_room
 from udpservices.runtime.drop_watch import DropWatch, tell_past_drops, tell_small_buffer
 from udpservices.runtime.process import reads_by_select
+from udpservices.runtime.sessions import Sessions
 from udpservices.runtime.stop_line import log_stop
 from udpservices.transport.counters import Counters
 from udpservices.transport.engine.ancillary import asked_by
@@ -101,6 +102,10 @@ class DatagramService(Service):
         self._make_companions = companions
         self._remarks = remarks
         self._sockets_a_port = 1 + sockets_of_companions
+        #: Opens ports that belong to the service.
+        self.sessions = Sessions(reactor, label) if sessions is None else sessions
+        self.sessions.put_policies = self.put_policies
+        self._include_sessions = include_sessions
         self._companions: list[Companion] = []
         self._bound: list[_Bound] = []
         # Who opened the sockets of the ports.
@@ -125,8 +130,8 @@ class DatagramService(Service):
         return [HeldSocket(self._label, endpoint, port.socket) for port, endpoint in opened if port.connected]
 
     def total(self) -> Counters:
-        """What all ports did since the service was started."""
-        return sum((port.counters for port in self._counted), Counters())
+        """What all ports did since the service was started, those among them that its protocols opened."""
+        return sum((port.counters for port in self._counted), self.sessions.total())
 
     def bind(self, held: Held | None = None) -> None:
         """Open the sockets and make their protocols, unless that is done. Sockets that are `held` are taken over.
@@ -136,6 +141,7 @@ class DatagramService(Service):
         """
         if self._bound or self.ports:
             return
+        self.sessions.begin()
         held = (held or Held()).for_(self._label)
         make_room(self.count_sockets(), reads_by_select=reads_by_select(self._reactor))
         with ExitStack() as opened:
@@ -181,6 +187,8 @@ class DatagramService(Service):
                 sockets.enter_context(one.sock)
             for one in bound:
                 with one.sock:
+                    if self._include_sessions or getattr(one.protocol, "include_sessions", False):
+                        self.sessions.include(one.protocol)
                     port = self._listen(one.sock, one.protocol)
                 self._take(port, one.endpoint)
 
