@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, gatherResults, succeed
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from udpservices.runtime.workers.gap import Gap
@@ -249,6 +249,9 @@ class WorkerGroup:
 
         Raises ValueError where one cannot; `abandon` then.
         """
+        until = self._reactor.seconds() + PATIENCE
+        while not self._is_served() and self._reactor.seconds() < until:
+            await deferLater(self._reactor, LOOK_INTERVAL / 10)
         serving = [worker for worker in self._lanes if worker is not None and worker.state is State.SERVING]
         if len(serving) < self._count:
             raise ValueError("a worker is being replaced: try again")
