@@ -1,5 +1,6 @@
 """From a plugin line to a service, and what its author and its user see of it."""
 
+import re
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -28,6 +29,9 @@ class Noted(DatagramProtocol):
     def __init__(self, *arguments: Any) -> None:
         self.made.append((self, *arguments))
 
+    def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+        pass
+
 
 class FromOptions(Noted):
     """Is made by `fromOptions`, and has an option of its own."""
@@ -52,6 +56,9 @@ class Failing(DatagramProtocol):
         self.made.append(self)
         if len(self.made) > 1:
             raise self.error
+
+    def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+        pass
 
 
 class FailingFromOptions(DatagramProtocol):
@@ -127,14 +134,21 @@ class TestMaker:
         assert isinstance(given, DatagramReactor)
 
     def test_protocol_that_cannot_be_made(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Not even the second one: a ValueError is the user's, any other the author's; no socket stays open."""
-        with leaking_nothing(), pytest.raises(ZeroDivisionError):
-            service_of("--port", "0", of=maker(Failing))
-        Failing.made.clear()
-        monkeypatch.setattr(Failing, "error", OSError(2, "No such file or directory", "words"))
-        with leaking_nothing(), pytest.raises(SystemExit) as end:
-            service_of("--port", "0", of=maker(Failing))
-        assert end.value.code == "udptest: [Errno 2] No such file or directory: 'words'"
+        """Not even the second one: one line, and no socket stays open."""
+        for error, why in (
+            (ZeroDivisionError("made"), "ZeroDivisionError: made"),
+            (
+                OSError(2, "No such file or directory", "words"),
+                "FileNotFoundError: [Errno 2] No such file or directory: 'words'",
+            ),
+        ):
+            Failing.made.clear()
+            monkeypatch.setattr(Failing, "error", error)
+            with leaking_nothing(), pytest.raises(SystemExit) as end:
+                service_of("--port", "0", of=maker(Failing))
+            assert re.fullmatch(
+                rf"udptest: Failing failed: {re.escape(why)} \(tests/test_maker\.py:\d+\)", str(end.value.code)
+            )
 
     def test_options_that_make_no_protocol(self) -> None:
         """One line, whatever the author wrote."""

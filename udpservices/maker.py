@@ -22,7 +22,9 @@ class DatagramServiceMaker:
 
         udpshout = DatagramServiceMaker("udpshout", "shout.Shout", "answer in capitals")
 
-    The protocol's class may have attributes that say more:
+    `protocol` names a class, a function that answers (``answer(datagram, peer)``), or anything else that returns a
+    protocol when it is called: ``package.module.Class`` or ``module:attribute``. The class, or the function, may have
+    attributes that say more (see `udpservices.Protocol`), and these:
 
     - ``Options``, a class of options (default: `udpservices.options.DatagramOptions`);
     - ``fromOptions(options, reactor)``, a class method that makes an instance, called once a socket; without it the
@@ -35,7 +37,7 @@ class DatagramServiceMaker:
     """
 
     def __init__(self, tapname: str, protocol: str, description: str) -> None:
-        """`tapname` is the command's name, `protocol` a dotted name, `description` one line for ``--help``."""
+        """`tapname` is the command's name, `protocol` names the protocol, `description` is a line for ``--help``."""
         self.tapname = tapname
         self.protocol = protocol
         self.description = description
@@ -43,23 +45,35 @@ class DatagramServiceMaker:
     @property
     def options(self) -> Any:
         """The class of the command's options. Raises SystemExit with one line where the protocol has no class."""
-        from udpservices.options import DatagramOptions
-
-        return getattr(self._protocol(), "Options", DatagramOptions)
-
-    def _protocol(self) -> Any:
-        from udpservices.runtime.lookup import named_class, protocol_class
+        from udpservices.runtime.making import options_of
 
         try:
-            found = named_class(self.protocol)
-            return found if hasattr(found, "makeService") else protocol_class(self.protocol)
+            return options_of(self._protocol())
+        except ValueError as error:
+            raise SystemExit(f"{self.tapname}: protocol {self.protocol}: {error}") from error
+
+    def _protocol(self) -> Any:
+        from udpservices.runtime.lookup import named
+        from udpservices.runtime.making import protocol_of, usable
+
+        try:
+            return protocol_of(usable(named(self.protocol), self.protocol))
         except ValueError as error:
             raise SystemExit(f"{self.tapname}: protocol {self.protocol}: {error}") from error
 
     def check(self, options: Any) -> None:
-        """Refuse options that have no effect on the command's protocol. Raises UsageError."""
-        if hasattr(options, "check_protocol"):  # a class of options need not be of ours
-            options.check_protocol(self._protocol())
+        """Refuse a protocol that cannot be served, and options that have no effect on it. Raises UsageError."""
+        from twisted.python.usage import UsageError
+
+        from udpservices.runtime.making import check
+
+        protocol = self._protocol()
+        try:
+            check(protocol)
+            if hasattr(options, "check_protocol"):  # a class of options need not be of ours
+                options.check_protocol(protocol)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
 
     def makeService(self, options: Any, reactor: Any = None) -> IService:
         """A service whose sockets are bound already: before twistd forks, logs, or gives up its privileges.

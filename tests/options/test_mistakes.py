@@ -49,12 +49,24 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("name", "why"),
         [
-            ("Echo", "must be a dotted name such as package.module.Class"),
-            ("udpservices.services.echo.", "must be a dotted name such as package.module.Class"),
+            ("Echo", "must be a dotted name such as package.module.Class, or module:function"),
+            ("udpservices.services.echo.", "must be a dotted name such as package.module.Class, or module:function"),
+            (
+                "udpservices.services:echo:Echo",
+                "must be a dotted name such as package.module.Class, or module:function",
+            ),
             ("udpservices.services.echo.Ehco", "module udpservices.services.echo has no Ehco: did you mean Echo?"),
             ("udpservices.services.ecko.Echo", "there is no module udpservices.services.ecko"),
             ("nowhere.ecko.Echo", "there is no module nowhere"),
-            ("udpservices.units.size", "udpservices.units.size is no class"),
+            (
+                "udpservices.units.MAX_MESSAGE",
+                "udpservices.units.MAX_MESSAGE is no class and no function: its type is int",
+            ),
+            ("udpservices.services:echo.Ehco", "udpservices.services.echo has no Ehco: did you mean Echo?"),
+            (
+                "udpservices.services.echo.Echo.rflector",
+                "udpservices.services.echo.Echo has no rflector: did you mean reflector?",
+            ),
             ("pathlib.Path", "pathlib.Path is no subclass of twisted.internet.protocol.DatagramProtocol"),
         ],
     )

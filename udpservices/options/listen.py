@@ -1,6 +1,6 @@
 """Options of sockets: where a service listens, and how."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from twisted.python import usage
 
@@ -56,6 +56,10 @@ class SocketOptions(ServiceOptions):
             raise usage.UsageError(f"--{other[0]} and --listen are two spellings of one thing: give one of them")
 
 
+#: The addresses that each of a protocol's `families` stands for, unless the user names some; none is all of both.
+FAMILIES: dict[str, tuple[str, ...]] = {"ipv4": ("0.0.0.0",), "ipv6": ("::",), "both": ()}
+
+
 class ListenOptions(SocketOptions):
     """Where a service listens."""
 
@@ -67,7 +71,15 @@ class ListenOptions(SocketOptions):
         "IPv4 or IPv6 address to listen on, fe80::1%eth0 too; may repeat. [default: all IPv4 and all IPv6 addresses]",
     )
 
+    #: Where to listen by default.
+    _addresses: tuple[str, ...] = ()
+
+    def check_protocol(self, protocol: Any) -> None:
+        """Learn which families the protocol is for."""
+        super().check_protocol(protocol)
+        self._addresses = FAMILIES[getattr(protocol, "families", "both")]
+
     @property
     def endpoints(self) -> list[Endpoint]:
         """Where the user wants the service to listen."""
-        return self["listen"] or [UDPEndpoint(self["port"], tuple(self["interface"]))]
+        return self["listen"] or [UDPEndpoint(self["port"], tuple(self["interface"]) or self._addresses)]

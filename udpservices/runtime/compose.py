@@ -1,7 +1,6 @@
 """Puts a listening service together: sockets, policies and protocols, as the options say."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.application.service import MultiService
@@ -11,6 +10,7 @@ from udpservices.endpoints import UDPEndpoint
 from udpservices.endpoints.held import Held
 from udpservices.net.descriptors import make_room
 from udpservices.runtime.datagram import DatagramService, MakeCompanion, MakePolicy
+from udpservices.runtime.making import protocol_maker
 from udpservices.runtime.making import protocol_maker
 from udpservices.runtime.sessions import Sessions
 
@@ -98,7 +98,7 @@ def datagram_service(
     return kind(
         label,
         options.endpoints,
-        _protocol_maker(protocol, options, sessions),
+        _protocol_maker(protocol, label, options, sessions),
         reactor,
         reuse_port=bool(options["reuse-port"]),
         receive_buffer=options["receive-buffer"],
@@ -120,12 +120,9 @@ def _keepers(label: str, endpoints: Sequence[Any]) -> list[MakeCompanion]:
     return keepers(label)
 
 
-def _protocol_maker(protocol: Any, options: Any, reactor: Any) -> Callable[[], AbstractDatagramProtocol]:
+def _protocol_maker(protocol: Any, label: str, options: Any, reactor: Any) -> Callable[[], AbstractDatagramProtocol]:
     """What makes an instance of a protocol's class, once a socket."""
-    if hasattr(protocol, "fromOptions"):
-        return partial(protocol.fromOptions, options, reactor)
-    make: Callable[[], AbstractDatagramProtocol] = protocol
-    return make
+    return protocol_maker(protocol, label, options, reactor)
 
 
 def _remarks(options: Any) -> list[str]:

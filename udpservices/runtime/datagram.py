@@ -29,8 +29,11 @@ from udpservices.transport.reactor import DatagramReactor
 MakePolicy = Callable[[DatagramPort], Policy | None]
 
 
-#: Seconds that a service reads on at most when it stops, until nothing waits any more.
+#: Seconds that a service reads and waits for its coroutines at most when it stops, until nothing waits any more.
 READ_OUT = 1.0
+
+#: Seconds between looks at whether coroutines still wait then.
+LOOK = 0.005
 
 
 class Companion(Protocol):
@@ -178,6 +181,7 @@ class DatagramService(Service):
         for remark in self._remarks:
             self._log.info("{label} {remark}", label=self._label, remark=remark)
         self._open_ports()
+        self._tell("serviceStarted")
 
     def _open_ports(self) -> None:
         """Make a port of each socket; no socket has two descriptors for longer than that takes."""
@@ -220,7 +224,10 @@ class DatagramService(Service):
         return self._reactor.adoptDatagramPort(sock.fileno(), sock.family, protocol, label=self._label)
 
     def stopService(self) -> "Deferred[None]":
-        """Answer what has arrived by now, for `READ_OUT` seconds at most, and close the sockets; fires then."""
+        """Answer what has arrived by now, tell the protocols, and close the sockets; fires then.
+
+        Either takes `READ_OUT` seconds at most.
+        """
         super().stopService()
         for one in self._bound:
             one.sock.close()
@@ -229,14 +236,34 @@ class DatagramService(Service):
         companions, self._companions = self._companions, []
         return Deferred.fromCoroutine(self._end(ports, companions))
 
+    def drain(self) -> None:
+        """Tell the protocols that the service is to stop soon, and serves until then."""
+        self._tell("draining")
+
+    def _tell(self, method: str) -> None:
+        for port in self.ports:
+            port.tell(method)
+
     def hurry(self) -> None:
-        """Read no more while the service stops."""
+        """Wait for nothing more while the service stops."""
         self._is_hurried = True
 
-    async def _end(self, ports: Sequence[DatagramPort], companions: Sequence[Companion]) -> None:
+    async def _wait_for(self, ports: Sequence[DatagramPort]) -> None:
+        """Until nothing is left to be read, and no coroutine of a protocol waits; for `READ_OUT` seconds at most."""
         until = self._reactor.seconds() + READ_OUT
-        while any(port.has_waiting for port in ports) and not self._is_hurried and self._reactor.seconds() < until:
-            await deferLater(cast("IReactorTime", self._reactor), 0)
+        while not self._is_hurried and self._reactor.seconds() < until:
+            if any(port.has_waiting for port in ports):
+                await deferLater(cast("IReactorTime", self._reactor), 0)
+            elif any(port.pending for port in ports):
+                await deferLater(cast("IReactorTime", self._reactor), LOOK)
+            else:
+                return
+
+    async def _end(self, ports: Sequence[DatagramPort], companions: Sequence[Companion]) -> None:
+        await self._wait_for(ports)
+        for port in ports:
+            port.tell("serviceStopping")
+        await self._wait_for(ports)
         for port in ports:
             self._opened_by.pop(port, None)
         ends: list[Callable[[], object]] = [one.stop for one in companions]

@@ -1,38 +1,55 @@
-"""From ``package.module.Class`` to a protocol class."""
+"""From a name, such as ``package.module.Class`` or ``module:function``, to what it stands for."""
 
 from importlib import import_module
 from typing import Any
 
-from twisted.internet.protocol import AbstractDatagramProtocol
-
+from udpservices.runtime.places import told
 from udpservices.units import nearest
 
 
-def protocol_class(name: str) -> type[AbstractDatagramProtocol]:
-    """The datagram protocol of this dotted name.
+def named(name: str) -> Any:
+    """What a dotted name stands for, or one with a colon between the module and the rest.
 
-    Raises ValueError, its text one line, where the name cannot be imported, is no class, or is no DatagramProtocol.
+    Raises ValueError, its text one line, where there is no such thing.
     """
-    found = named_class(name)
-    if not issubclass(found, AbstractDatagramProtocol):
-        raise ValueError(f"{name} is no subclass of twisted.internet.protocol.DatagramProtocol")
-    return found
+    module_name, colon, path = name.partition(":")
+    parts = name.replace(":", ".", 1).split(".")
+    if len(parts) < 2 or not all(part.isidentifier() for part in parts):
+        raise ValueError("must be a dotted name such as package.module.Class, or module:function")
+    if colon:
+        return _within(_module(module_name), module_name, path.split("."))
+    return _dotted(parts, len(parts) - 1)
 
 
-def named_class(name: str) -> type:
-    """The class of this dotted name. Raises ValueError, its text one line, where there is none."""
-    module_name, _, class_name = name.rpartition(".")
-    if not module_name or not all(part.isidentifier() for part in name.split(".")):
-        raise ValueError("must be a dotted name such as package.module.Class")
-    module = _module(module_name)
+def _dotted(parts: list[str], count: int) -> Any:
+    """What stands for a dotted name whose first parts, so many, may be a module's; if not, fewer are."""
+    module_name = ".".join(parts[:count])
     try:
-        found = getattr(module, class_name)
-    except AttributeError:
-        near = nearest(class_name, dir(module))
-        hint = f": did you mean {near}?" if near else ""
-        raise ValueError(f"module {module_name} has no {class_name}{hint}") from None
-    if not isinstance(found, type):
-        raise ValueError(f"{name} is no class")
+        module = _module(module_name)
+    except _NoModuleError:
+        outer = ".".join(parts[: count - 1])
+        if count == 1 or not hasattr(_module(outer), parts[count - 1]):
+            raise
+        return _dotted(parts, count - 1)
+    return _within(module, module_name, parts[count:])
+
+
+class _NoModuleError(ValueError):
+    """There is no module of this name."""
+
+
+def _within(module: Any, name: str, path: list[str]) -> Any:
+    """An attribute of a module, or of such an attribute."""
+    found, what = module, f"module {name}"
+    for attribute in path:
+        try:
+            found = getattr(found, attribute)
+        except AttributeError:
+            near = nearest(attribute, dir(found))
+            raise ValueError(f"{what} has no {attribute}" + (f": did you mean {near}?" if near else "")) from None
+        except (Exception, SystemExit) as error:
+            raise ValueError(f"{what} does not give its {attribute}: {told(error)}") from error
+        name = what = f"{name}.{attribute}"
     return found
 
 
@@ -42,11 +59,7 @@ def _module(name: str) -> Any:
     except ModuleNotFoundError as error:
         missing = error.name or name
         if name == missing or name.startswith(f"{missing}."):
-            raise ValueError(f"there is no module {missing}") from error
-        raise ValueError(f"importing {name} failed: {_one_line(error)}") from error
+            raise _NoModuleError(f"there is no module {missing}") from error
+        raise ValueError(f"importing {name} failed: {told(error)}") from error
     except (Exception, SystemExit) as error:  # a script may end as soon as it is imported
-        raise ValueError(f"importing {name} failed: {_one_line(error)}") from error
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"importing {name} failed: {told(error)}") from error

@@ -103,7 +103,9 @@ class DescribedServices(Services):
             super().bind_one(service, held)
 
     def drain(self) -> None:
-        """The process is to end soon."""
+        """The process is to end soon: tell the services."""
+        for leaf in leaves(self):
+            _tell_to_drain(leaf)
 
     # Reading anew
 
@@ -150,6 +152,8 @@ class DescribedServices(Services):
         self._running = {**change.kept, **made}
         for name, service in change.ending.items():
             if name not in made:
+                if drain:
+                    _tell_to_drain(service)
                 self._leaving[service] = self._reactor.callLater(drain, self._end, service)
         replaced = [service for name, service in change.ending.items() if name in made]
         followed = [one for one in self._leaving if one.name in made or _lacks_sockets(one, change.held)]
@@ -196,6 +200,12 @@ def _held(services: Sequence[Any]) -> Held:
     every = [leaf for service in services for leaf in leaves(service)]
     sockets = [one for leaf in every if hasattr(leaf, "held_sockets") for one in leaf.held_sockets()]
     return Held(sockets, dict(leaf.held_listener() for leaf in every if hasattr(leaf, "held_listener")))
+
+
+def _tell_to_drain(service: Any) -> None:
+    for leaf in leaves(service):
+        if hasattr(leaf, "drain"):
+            leaf.drain()
 
 
 def _lacks_sockets(service: Any, held: Held) -> bool:

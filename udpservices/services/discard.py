@@ -13,6 +13,9 @@ class Discard(DatagramProtocol):
 
     noisy = False
 
+    def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+        """Say nothing."""
+
     class Options(DatagramOptions, StreamOptions):
         """``--tcp`` also serves RFC 863's other half."""
 

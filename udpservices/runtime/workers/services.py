@@ -86,6 +86,7 @@ class SpreadServices(DescribedServices):
 
     def drain(self) -> None:
         """See `DescribedServices`. A signal may have gone to workers too, as systemd sends it."""
+        super().drain()
         self._group.drain()
 
     def stopService(self) -> "Deferred[Any]":
