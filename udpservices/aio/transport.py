@@ -93,7 +93,7 @@ class Transport(asyncio.DatagramTransport):
     def _settle_how(self) -> None:
         """Choose the shortest way to the port that there is now."""
         self._whom: Callable[[Any], Peer] = self._writer.whom
-        self._send: Callable[[Any, Any], None] = self._writer.write
+        self._send: Callable[[Any, Any], object] = self._writer.write
         if self._only is not NOBODY:
             self._whom, self._send = self._alone, self._send_to_peer
         elif len(self.get_extra_info("sockname")) == 4:

@@ -14,6 +14,9 @@ from udpservices.units import one_line
 #: What `socket.sendto` takes: ``(host, port)`` for IPv4, ``(host, port, flowinfo, scope)`` for IPv6.
 SocketAddress = tuple[Any, ...]
 
+#: Whom `write` sends to.
+Target = tuple[str, int] | tuple[str, int, int, int]
+
 BROADCAST = "255.255.255.255"
 
 #: What an IPv4 address in IPv6's clothes begins with, ::ffff:0:0/96 (RFC 4291 section 2.5.5.2).
@@ -87,17 +90,31 @@ def is_literal(text: str) -> bool:
     return True
 
 
-def parse_target(addr: tuple[str, int], family: AddressFamily, method: str = "write()") -> Host:
-    """Whom a port of this family is asked to send to, by a method. Raises InvalidAddressError where it cannot."""
-    name, port = addr
+def parse_target(addr: Target, family: AddressFamily, method: str = "write()") -> Host:
+    """Whom a port of this family is asked to send to, by a method. Raises InvalidAddressError where it cannot.
+
+    Of IPv6's tuple of four, as `socket` has it, the scope counts, and the flow information does not.
+    """
+    if not isinstance(addr, tuple | list) or len(addr) not in (2, 4):
+        raise InvalidAddressError(addr, f"{method} takes a pair of a host and a port number, not {addr!r}")
+    name, port = addr[:2]
+    if not isinstance(name, str):
+        raise InvalidAddressError(addr, f"{method} takes a host that is a str, not {name!r}")
+    if not isinstance(port, int) or isinstance(port, bool):
+        raise InvalidAddressError(addr, f"{method} takes a port number that is an int, not {port!r}")
     try:
         host = parse_host(BROADCAST if name == "<broadcast>" else name)
     except ValueError:
         raise InvalidAddressError(name, f"{method} only accepts IP addresses, not hostnames") from None
     if host.family != family:
-        raise InvalidAddressError(name, f"{method} called with an address of the other family")
+        ours, theirs = ("IPv4", "IPv6") if family == AF_INET else ("IPv6", "IPv4")
+        raise InvalidAddressError(name, f"{method} of a port of {ours} called with an address of {theirs}")
     if not 0 <= port <= 65535:
-        raise InvalidAddressError(addr, "a port number is between 0 and 65535")
+        raise InvalidAddressError(addr, f"a port number is between 0 and 65535, not {port}")
+    if len(addr) == 4:
+        if family == AF_INET or not all(isinstance(number, int) for number in addr[2:]):
+            raise InvalidAddressError(addr, f"{method} takes four values for IPv6 alone, the last two of them numbers")
+        return host._replace(scope=host.scope or str(addr[3] or ""))
     return host
 
 

@@ -16,7 +16,7 @@ class Outlet(Protocol):
     def reflect(self, received: Received) -> None:
         """Send each datagram back to who sent it."""
 
-    def write(self, datagram: bytes, addr: tuple[str, int] | None = None) -> None:
+    def write(self, datagram: bytes, addr: tuple[str, int] | None = None) -> object:
         """Send one datagram."""
 
 

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from udpservices.net import sockopts
-from udpservices.net.addresses import endpoint_text, host_and_port, parse_host, parse_target
+from udpservices.net.addresses import Target, endpoint_text, host_and_port, parse_host, parse_target
 from udpservices.net.sockets import adopted_socket, is_readable, settle_options
 from udpservices.transport.batch import Batch
 from udpservices.transport.counters import Counters
@@ -435,23 +435,25 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
     def writeConnectionLost(self, reason: Failure) -> None:
         """Part of IHalfCloseableDescriptor; a UDP port has no half to close."""
 
-    def write(self, datagram: bytes, addr: tuple[str, int] | None = None) -> None:
+    def write(self, datagram: bytes, addr: Target | None = None) -> int:  # type: ignore[override]  # IPv6 has four
         """Send a datagram to `addr`, a ``(host, port)`` pair, or to the peer where the port is connected.
+
+        The number of bytes, as from Twisted's port; 0 where the kernel refuses them. IPv6's tuple of four is taken too.
 
         What is written while a batch is handled leaves together, in order, when the protocol is done with it, or after
         a millisecond. What the kernel refuses is counted as unsent. Raises InvalidAddressError for an address that is
         none or not of this port's family, and MessageLengthError for more than UDP can carry.
         """
         if self.writer is not None:
-            self.writer.write(datagram, addr)
-        else:
-            self.counters.unsent += 1
+            return self.writer.write(datagram, addr)
+        self.counters.unsent += 1
+        return 0
 
-    def writeSequence(self, seq: Iterable[bytes], addr: tuple[str, int] | None = None) -> None:
+    def writeSequence(self, seq: Iterable[bytes], addr: Target | None = None) -> None:
         """Send one datagram that is given in parts, as `write` does."""
         self.write(b"".join(seq), addr)
 
-    def writeWhenWritable(self, datagram: bytes, addr: tuple[str, int] | None = None) -> "Deferred[None]":
+    def writeWhenWritable(self, datagram: bytes, addr: Target | None = None) -> "Deferred[None]":
         """Send as `write` does, but wait while the kernel has no room.
 
         Fires when the kernel has the datagram. Fails with OSError where it refuses it for another reason, and with

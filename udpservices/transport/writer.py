@@ -7,7 +7,7 @@ from time import monotonic
 
 from twisted.internet.error import InvalidAddressError, MessageLengthError
 
-from udpservices.net.addresses import parse_target
+from udpservices.net.addresses import Target, parse_target
 from udpservices.transport.counters import Counters
 from udpservices.transport.engine.base import Connection, Engine, Outcome, Received
 from udpservices.transport.engine.peers import NAME_SIZE, NOBODY, Peer, PeersByAddress
@@ -65,12 +65,12 @@ class Writer:
 
     # To whom
 
-    def whom(self, addr: tuple[str, int] | None) -> Peer:
+    def whom(self, addr: Target | None) -> Peer:
         """The peer that an address stands for. Raises InvalidAddressError where nobody can be sent to there."""
         only = self._connection.peer
         if only is not None:
-            if addr is not None and addr not in (self._connection.given, only):
-                raise InvalidAddressError(addr, f"this port is connected to {self._connection.given}")
+            if addr is not None and addr not in (self._connection.given, only) and self._target(addr) != only:
+                raise InvalidAddressError(addr, f"this port is connected to {self._connection.given or only}")
             return only
         if type(addr) is Peer and addr.size in self._usable:
             return addr
@@ -78,6 +78,9 @@ class Writer:
             raise InvalidAddressError(addr, "write() needs an address: this port is not connected")
         if addr == self.current is not NOBODY:
             return self.current
+        return self._target(addr)
+
+    def _target(self, addr: Target) -> Peer:
         host = parse_target(addr, self._family)
         try:
             return self._targets[host.socket_address(addr[1])]
@@ -94,16 +97,16 @@ class Writer:
 
     # At once or together
 
-    def write(self, datagram: bytes, addr: tuple[str, int] | None = None) -> None:
+    def write(self, datagram: bytes, addr: Target | None = None) -> int:
         """Do what `DatagramPort.write` says: send, or keep for `flush` while answers are gathered."""
         peer = addr if addr is self.current else self.whom(addr)
         if not self.is_gathering:
             error = self._attempt(datagram, peer)
             if error is None:
                 self._counters.sent += 1
-            else:
-                self._try_again(error, datagram, peer)
-            return
+            elif not self._try_again(error, datagram, peer):
+                return 0
+            return len(datagram)
         if type(datagram) is not bytes:
             datagram = bytes(memoryview(datagram))
         if len(datagram) > self._longest:
@@ -112,17 +115,22 @@ class Writer:
         self._peers.append(peer)
         if len(self._data) >= self._full or (self._due and monotonic() > self._due):
             self._send_gathered()
+        return len(datagram)
 
-    def _try_again(self, error: OSError, datagram: bytes, peer: Peer) -> None:
-        """The kernel did not take a datagram: once more where that may help. Raises MessageLengthError."""
+    def _try_again(self, error: OSError, datagram: bytes, peer: Peer) -> bool:
+        """The kernel did not take a datagram: once more where that may help; whether it did. Raises MessageLengthError.
+
+        One that waits for room is as good as taken.
+        """
         if not self._open:
             self._counters.unsent += 1
-            return
+            return False
         outcome = self._plain.try_again(error, datagram, peer)
         too_long = outcome.error is not None and outcome.error.errno == errno.EMSGSIZE
         self._account(outcome._replace(unsent=0) if too_long else outcome)
         if too_long:
             raise MessageLengthError(f"{len(datagram)} bytes") from outcome.error
+        return not outcome.unsent
 
     def gather(self, received: Received | None = None, *, watched: bool = True) -> None:
         """Have what is written wait for `flush`; it may answer what was received, and may be as much as that.
