@@ -71,12 +71,20 @@ def run(words: Sequence[str]) -> int:
         name = command.maker.tapname
         options = _options(command)
         options.parseOptions(command.words)
+        if reactor is None and "twisted.internet.reactor" not in sys.modules and _wants_loop(command.maker, options):
+            choose_reactor("asyncio")
         settings = Settings(
             options["log-format"], options["log-file"], options["uid"], options["gid"], options["chroot"]
         )
+        if hasattr(command.maker, "check"):
+            command.maker.check(options)
         return serve(lambda: command.maker.makeService(options), settings)
     except (UsageError, ValueError) as error:
         raise SystemExit("\n".join(f"{name}: {line}" for line in str(error).splitlines())) from error
+
+
+def _wants_loop(maker: Any, options: Any) -> bool:
+    return isinstance(maker, DatagramServiceMaker) and maker.wants_loop(options)
 
 
 def _last(words: Sequence[str], option: str) -> str | None:

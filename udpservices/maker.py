@@ -75,6 +75,15 @@ class DatagramServiceMaker:
         except ValueError as error:
             raise UsageError(str(error)) from error
 
+    def wants_loop(self, options: Any) -> bool:
+        """Whether a protocol that the options name is asyncio's, which wants a reactor that has asyncio's loop.
+
+        A class that names others by its options says it by a class method of this name.
+        """
+        from udpservices.aio.kind import wants_loop
+
+        return wants_loop(self._protocol(), options)
+
     def makeService(self, options: Any, reactor: Any = None) -> IService:
         """A service whose sockets are bound already: before twistd forks, logs, or gives up its privileges.
 

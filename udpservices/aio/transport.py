@@ -12,7 +12,7 @@ from twisted.internet.error import InvalidAddressError, MessageLengthError
 from twisted.python.failure import Failure
 
 from udpservices.net.addresses import SocketAddress
-from udpservices.transport.engine.peers import NOBODY, Peer, PeersByAddress, peer_at
+from udpservices.transport.engine.peers import NOBODY, Peer, peer_at
 from udpservices.transport.port import DatagramPort
 from udpservices.transport.writer import Writer
 
@@ -70,7 +70,6 @@ class Transport(asyncio.DatagramTransport):
         self._only = NOBODY if address is None else writer.whom(None) if connected else peer_at(address)
         #: Whom the protocol was handed last by another address than the port knows him by, and that one.
         self.last: tuple[Peer | None, Any] = (None, None)
-        self._known = PeersByAddress()
         self._settle_how()
         port.when_full(self._wait)
 
@@ -141,13 +140,6 @@ class Transport(asyncio.DatagramTransport):
         peer, known = self.last
         if peer is not None and (addr is known or addr == known):
             return peer  # who asked is answered from the address that he asked
-        if type(addr) is Peer:
-            return addr
-        if type(addr) is tuple and len(addr) == 4:
-            try:
-                return self._known[addr]
-            except (OSError, TypeError, ValueError, OverflowError) as error:
-                raise InvalidAddressError(addr, str(error)) from error
         return self._writer.whom(addr)
 
     # What waits for room

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from twisted.application.service import MultiService
 from twisted.internet.protocol import AbstractDatagramProtocol
 
+from udpservices.aio.adapter import adapted
+from udpservices.aio.kind import wants_loop
 from udpservices.endpoints import UDPEndpoint
 from udpservices.endpoints.held import Held
 from udpservices.net.descriptors import make_room
 from udpservices.runtime.datagram import DatagramService, MakeCompanion, MakePolicy
-from udpservices.runtime.making import protocol_maker
 from udpservices.runtime.making import protocol_maker
 from udpservices.runtime.sessions import Sessions
 
@@ -122,7 +123,8 @@ def _keepers(label: str, endpoints: Sequence[Any]) -> list[MakeCompanion]:
 
 def _protocol_maker(protocol: Any, label: str, options: Any, reactor: Any) -> Callable[[], AbstractDatagramProtocol]:
     """What makes an instance of a protocol's class, once a socket."""
-    return protocol_maker(protocol, label, options, reactor)
+    make = protocol_maker(protocol, label, options, reactor)
+    return adapted(make, reactor, wants_loop(protocol, options))
 
 
 def _remarks(options: Any) -> list[str]:

@@ -46,6 +46,12 @@ class Bundle:
                 raise SystemExit(0)
 
     @classmethod
+    def wants_loop(cls, options: Any) -> bool:
+        """Whether a protocol of the file's is asyncio's."""
+        makers = [(table.maker, table.options) for table in options.tables]
+        return any(isinstance(maker, DatagramServiceMaker) and maker.wants_loop(own) for maker, own in makers)
+
+    @classmethod
     def entries(cls, options: Any) -> list[Entry]:
         """What the file describes."""
         return [_entry(options["config"], table) for table in options.tables]
