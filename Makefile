@@ -22,8 +22,10 @@ OURS := -m 'not xfail' -k 'not test_stock'
 # The oldest Twisted that is served, in an environment of its own.
 OLDEST := .venv-oldest
 OLDEST_TWISTED := 24.11.*
+# Other people's applications, which pin a Twisted and much else, in an environment of theirs.
+APPLICATIONS := .venv-applications
 
-.PHONY: run test test-modes test-oldest test-system lint types unit soak format bench fuzz changelog clean
+.PHONY: run test test-modes test-oldest test-applications test-system lint types unit soak format bench fuzz changelog clean
 
 run: $(VENV)/installed
 	@echo 'Serving udpecho on UDP port 9999, IPv4 and IPv6; Ctrl-C stops it. Try it from another terminal:'
@@ -44,15 +46,19 @@ types: $(VENV)/installed-for-tests
 unit: $(VENV)/installed-for-tests
 	$(PYTEST)
 
-# Each engine forced, a kernel without socket filters and one that does not segment; and the oldest Twisted.
-test-modes: $(VENV)/installed-for-tests test-oldest
+# Each engine forced, a kernel without socket filters and one that does not segment; the oldest Twisted, and
+# applications that others wrote.
+test-modes: $(VENV)/installed-for-tests test-oldest test-applications
 	UDPSERVICES_UNBATCHED=1 UDPSERVICES_NO_FILTERS=1 $(PYTEST) -q $(OURS) $(ONCE:%=--ignore=%)
 	UDPSERVICES_BATCHED=1 $(PYTEST) -q $(OURS) tests/transport tests/policy tests/attacks tests/foreign
 	UDPSERVICES_NO_GSO=1 $(PYTEST) -q $(OURS) $(patsubst %,--ignore=%,$(ONCE) $(GUARD) $(GROUPS))
 
 test-oldest: $(OLDEST)/installed-for-tests
 	$(OLDEST)/bin/pytest --numprocesses auto --dist loadfile -q tests/transport tests/policy tests/endpoints \
-	  tests/runtime tests/services tests/foreign tests/test_daemon.py tests/test_maker.py tests/test_testing.py
+	  tests/runtime tests/services tests/foreign tests/reactors tests/test_daemon.py tests/test_maker.py tests/test_testing.py
+
+test-applications: $(VENV)/installed-for-tests $(APPLICATIONS)/installed
+	$(BIN)/pytest -q tests/applications
 
 # The units, run by a systemd of its own; as root. `TREE_SUITE=sid make test-system` takes Debian's newest.
 test-system: $(VENV)/installed-for-tests
@@ -79,9 +85,9 @@ changelog: $(VENV)/installed-for-tests
 	$(BIN)/towncrier build --yes
 
 clean:
-	rm -rf $(VENV) $(OLDEST)
+	rm -rf $(VENV) $(OLDEST) $(APPLICATIONS)
 
-$(VENV)/bin/python $(OLDEST)/bin/python: %/bin/python:
+$(VENV)/bin/python $(OLDEST)/bin/python $(APPLICATIONS)/bin/python: %/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "This needs Python 3.11 or later; choose one with: make PYTHON=python3.x" >&2; exit 1; }
 	@$(PYTHON) -m venv $* || { rm -rf $*; \
@@ -105,4 +111,9 @@ $(VENV)/installed-for-fuzz: $(VENV)/bin/python pyproject.toml
 $(OLDEST)/installed-for-tests: $(OLDEST)/bin/python pyproject.toml
 	@echo 'Installing udpservices and Twisted $(OLDEST_TWISTED) into $(OLDEST) …'
 	@$(OLDEST)/bin/pip --disable-pip-version-check --quiet install --editable '.[test]' 'Twisted==$(OLDEST_TWISTED)'
+	@touch $@
+
+$(APPLICATIONS)/installed: $(APPLICATIONS)/bin/python pyproject.toml
+	@echo 'Installing udpservices and the applications of others into $(APPLICATIONS) …'
+	@$(APPLICATIONS)/bin/pip --disable-pip-version-check --quiet install --editable '.[applications]'
 	@touch $@
