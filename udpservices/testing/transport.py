@@ -1,34 +1,24 @@
-"""Doubles for people who test their own protocols: no socket, no reactor, no waiting.
-
-::
-
-    protocol = Shout()
-    transport = connect(protocol)
-    protocol.datagramReceived(b"hello", ("192.0.2.1", 5000))
-    assert transport.written == [(b"HELLO", ("192.0.2.1", 5000))]
-
-They refuse what the real port refuses, so that a test passes only where the service would work.
-"""
+"""A transport without a socket."""
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from inspect import iscoroutine
 from socket import AddressFamily
 from typing import Any, NamedTuple
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import CannotListenError, InvalidAddressError, MessageLengthError, MulticastJoinError
-from twisted.internet.interfaces import IListeningPort, IMulticastTransport, IReactorMulticast, IReactorUDP
+from twisted.internet.error import ConnectionDone, InvalidAddressError, MessageLengthError, MulticastJoinError
+from twisted.internet.interfaces import IListeningPort, IMulticastTransport
 from twisted.internet.protocol import AbstractDatagramProtocol
-from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from udpservices.net.addresses import BROADCAST, is_multicast, is_wildcard, parse_host, parse_target
+from udpservices.net.addresses import BROADCAST, Target, is_multicast, parse_host, parse_target
+from udpservices.testing.datagrams import Sent, batch, pairs
 from udpservices.transport.counters import Counters
-from udpservices.transport.delivery import MAX_DATAGRAM
-from udpservices.transport.engine.ancillary import Ancillary
-from udpservices.transport.engine.peers import Peer, described, peer_at
+from udpservices.transport.engine.peers import Peer
 from udpservices.transport.engine.plain import LONGEST
 
 
@@ -55,17 +45,18 @@ class MemoryDatagramTransport:
         self._interface: str | int = 0 if ":" in host else "0.0.0.0"
         self._protocol: AbstractDatagramProtocol | None = None
         #: What was written: datagrams and where they go, None where the transport is connected.
-        self.written: list[tuple[bytes, tuple[str, int] | None]] = []
+        self.written: list[tuple[bytes, Any]] = []
         #: Whom the transport is connected to.
         self.peer: tuple[str, int] | None = None
         #: The groups joined and not left.
         self.memberships: list[Membership] = []
-        #: What the real port counts; here `sent` alone moves.
+        #: What the real port counts; here `received`, `sent`, `unsent` and `withheld` move.
         self.counters = Counters()
         #: What the log calls the service.
         self.label = ""
         #: Whether it listens.
         self.listening = False
+        self._has_stopped = False
 
     def start(self, protocol: AbstractDatagramProtocol) -> None:
         """Give the transport to a protocol and start it, as a port does."""
@@ -78,6 +69,7 @@ class MemoryDatagramTransport:
     def startListening(self) -> None:
         """Start the protocol."""
         self.listening = True
+        self._has_stopped = False
         if self._protocol is not None:
             self._protocol.makeConnection(self)
 
@@ -87,7 +79,32 @@ class MemoryDatagramTransport:
             self.listening = False
             if self._protocol is not None:
                 self._protocol.doStop()
+        self._has_stopped = True
         return succeed(None)
+
+    def deliver(self, datagrams: Iterable[Sent]) -> None:
+        """Hand the protocol datagrams as the real port does, a batch if it takes batches. Raises what it raises.
+
+        Each is bytes, or a pair of bytes and a peer's address. A handler that is a coroutine runs until it waits.
+        """
+        received = pairs(datagrams)
+        self.counters.received += len(received)
+        if not self.listening:
+            self.counters.withheld += len(received)
+        else:
+            self._hand_over(received)
+
+    def _hand_over(self, received: Sequence[tuple[bytes, Peer]]) -> None:
+        protocol: Any = self._protocol
+        if not hasattr(protocol, "datagramsReceived"):
+            for payload, peer in received:
+                _run(protocol.datagramReceived(payload, peer))
+            return
+        whole = batch(received, self)
+        try:
+            _run(protocol.datagramsReceived(whole))
+        finally:
+            whole.close()
 
     def look_at_drops(self) -> int:
         """Nothing is dropped here."""
@@ -99,8 +116,14 @@ class MemoryDatagramTransport:
 
     # IUDPTransport
 
-    def write(self, packet: bytes, addr: tuple[str, int] | None = None) -> None:
-        """Record a datagram. Raises InvalidAddressError and MessageLengthError as the real port does."""
+    def write(self, packet: bytes, addr: Target | None = None) -> Any:
+        """Record a datagram; how many bytes. Raises InvalidAddressError and MessageLengthError as the real port does.
+
+        After the stop it is refused: 0, and counted as unsent.
+        """
+        if self._has_stopped:
+            self.counters.unsent += 1
+            return 0
         if not isinstance(packet, bytes | bytearray | memoryview):
             raise TypeError(f"a datagram is bytes, not {type(packet).__name__}")
         if self.peer is not None:
@@ -114,8 +137,17 @@ class MemoryDatagramTransport:
             raise MessageLengthError(f"{len(packet)} bytes")
         self.written.append((bytes(packet), addr))
         self.counters.sent += 1
+        return len(packet)
 
-    def writeSequence(self, seq: Sequence[bytes], addr: tuple[str, int] | None = None) -> None:
+    def writeWhenWritable(self, datagram: bytes, addr: Target | None = None) -> "Deferred[None]":
+        """Record a datagram; there is always room. Raises as `write` does; after the stop fails with ConnectionDone."""
+        if self._has_stopped:
+            self.counters.unsent += 1
+            return fail(ConnectionDone("the port was stopped"))
+        self.write(datagram, addr)
+        return succeed(None)
+
+    def writeSequence(self, seq: Sequence[bytes], addr: Target | None = None) -> None:
         """Record one datagram that is given in parts."""
         self.write(b"".join(seq), addr)
 
@@ -204,14 +236,6 @@ class MemoryDatagramTransport:
             return None
 
 
-def sender(host: str = "192.0.2.1", port: int = 5000, **ancillary: Any) -> Peer:
-    """A peer as the real port hands it over, with the fields of `udpservices.Ancillary` that are given.
-
-    For protocols that ask for ancillary data: ``protocol.datagramReceived(b"hello", sender(hop_limit=64))``.
-    """
-    return described(peer_at(parse_host(host).socket_address(port)), Ancillary(**ancillary))
-
-
 def connect(protocol: AbstractDatagramProtocol, host: str = "192.0.2.1", port: int = 9999) -> MemoryDatagramTransport:
     """Start a protocol on a transport of its own, with this local address."""
     transport = MemoryDatagramTransport(host, port)
@@ -219,58 +243,13 @@ def connect(protocol: AbstractDatagramProtocol, host: str = "192.0.2.1", port: i
     return transport
 
 
-def _collide(taken: IPv4Address | IPv6Address, host: str, port: int) -> bool:
-    """Whether the kernel would not let both be bound."""
-    if (port, parse_host(host).family) != (taken.port, parse_host(taken.host).family):
-        return False
-    return host == taken.host or is_wildcard(host) or is_wildcard(taken.host)
-
-
-@implementer(IReactorUDP, IReactorMulticast)
-class MemoryDatagramReactor(MemoryReactorClock):
-    """Twisted's memory reactor and clock, with the UDP ports that it lacks."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        #: The transports opened, in order.
-        self.transports: list[MemoryDatagramTransport] = []
-
-    def listenUDP(
-        self,
-        port: int,
-        protocol: AbstractDatagramProtocol,
-        interface: str = "",
-        maxPacketSize: int = MAX_DATAGRAM,
-    ) -> Any:
-        """A `MemoryDatagramTransport` with this local address; 0 becomes a number from 49152 on.
-
-        Raises as `udpservices.DatagramReactor` does: InvalidAddressError for an interface that is no address literal,
-        CannotListenError for a number that is out of range, or taken at that address.
-        """
-        return self._listen(port, protocol, interface, multiple=False)
-
-    def _listen(self, port: int, protocol: AbstractDatagramProtocol, interface: str, *, multiple: bool) -> Any:
-        host = interface or "0.0.0.0"
-        try:
-            parse_host(host)
-        except ValueError as error:
-            raise InvalidAddressError(interface, str(error)) from None
-        if not 0 <= port <= 65535:
-            raise CannotListenError(interface, port, OverflowError("a port number is between 0 and 65535"))
-        if not multiple and any(one.listening and _collide(one.getHost(), host, port) for one in self.transports):
-            raise CannotListenError(interface, port, OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE)))
-        transport = MemoryDatagramTransport(host, port or 49152 + len(self.transports))
-        self.transports.append(transport)
-        transport.start(protocol)
-        return transport
-
-    def listenMulticast(
-        self,
-        port: int,
-        protocol: AbstractDatagramProtocol,
-        interface: str = "",
-        maxPacketSize: int = MAX_DATAGRAM,
-        listenMultiple: bool = False,
-    ) -> Any:
-        """As `listenUDP`; with `listenMultiple` a number may be taken by several."""
-        return self._listen(port, protocol, interface, multiple=listenMultiple)
+def _run(result: object) -> None:
+    """Go on with what a handler returned, if it is a coroutine. Raises what it raises before it waits."""
+    if not iscoroutine(result):
+        return
+    done = Deferred.fromCoroutine(result)
+    failures: list[Failure] = []
+    if isinstance(getattr(done, "result", None), Failure):
+        done.addErrback(failures.append)
+    for failure in failures:
+        failure.raiseException()
