@@ -78,7 +78,7 @@ class SpreadServices(DescribedServices):
             return
         self.failure = failure.getErrorMessage()
         self._log.error("{why}", why=self.failure)
-        self._reactor.stop()
+        self._reactor.callWhenRunning(self._reactor.stop)
 
     def when_ready(self) -> "Deferred[None]":
         """Fires when all workers serve."""
