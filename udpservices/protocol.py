@@ -5,25 +5,58 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from twisted.internet.protocol import DatagramProtocol
 
-if TYPE_CHECKING:  # a protocol's module is imported before the reactor is chosen
-    from udpservices.transport.engine.base import NetworkError
-    from udpservices.transport.port import DatagramPort
-
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 #: Fields of `udpservices.Ancillary` that a protocol may ask for.
 AncillaryField = Literal["arrival_time", "hop_limit", "traffic_class", "drops", "destination"]
 
+if TYPE_CHECKING:
+    from udpservices.transport.engine.base import NetworkError
+    from udpservices.transport.port import DatagramPort
 
-class Protocol(DatagramProtocol):
-    """A datagram protocol with all that a port and a service call or read of it, each with its type.
+    class _Base:
+        """Twisted's, whose `datagramReceived` cannot be a coroutine as far as type checkers know.
+
+        Methods that make a difference by being there are for them alone, too.
+        """
+
+        noisy: bool
+        transport: DatagramPort
+
+        def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> Awaitable[None] | None:
+            """A datagram has come, from the peer at `addr`, a `udpservices.Peer`. May be a coroutine."""
+
+        def startProtocol(self) -> None:
+            """The port is open."""
+
+        def stopProtocol(self) -> None:
+            """The port is about to be closed."""
+
+        def connectionRefused(self) -> None:
+            """Nobody listens where the port is connected to."""
+
+        def errorReceived(self, error: NetworkError) -> None:
+            """The kernel reports an error of the network: `error.peer` is whom it is about, where that is known."""
+
+        def makeConnection(self, transport: DatagramPort) -> None:
+            """Called by the port."""
+
+        def doStop(self) -> None:
+            """Called by the port."""
+
+        def logPrefix(self) -> str:
+            """What Twisted's log calls it."""
+else:
+    _Base = DatagramProtocol
+
+
+class Protocol(_Base):
+    """A datagram protocol with what a port and a service call or read of it, each with its type.
 
     Any other class may have these too: a port and a service look for the names alone. What a class has besides, such as
     `Options` and ``fromOptions(options, reactor)``, is described at `udpservices.DatagramServiceMaker`.
+    `self.transport` is a `udpservices.DatagramPort`, from `startProtocol` to `stopProtocol`.
     """
-
-    #: The port, from `startProtocol` to `stopProtocol`.
-    transport: "DatagramPort"
 
     #: Whether it answers whatever it gets: it is guarded from loops then, and limited.
     reflector: ClassVar[bool] = False
@@ -37,6 +70,10 @@ class Protocol(DatagramProtocol):
 
     #: Where a command listens by default.
     families: ClassVar[Literal["ipv4", "ipv6", "both"]] = "both"
+
+    #: Whether anybody on this host may have its port number too, as members of groups do; and groups that its ports join.
+    share_port: ClassVar[bool] = False
+    groups: ClassVar[tuple[str, ...]] = ()
 
     #: Whether `errorReceived` is told of every error, also where the port is not connected.
     wants_errors: ClassVar[bool] = False
@@ -59,16 +96,6 @@ class Protocol(DatagramProtocol):
 
         May be a coroutine, which has a second.
         """
-
-    if TYPE_CHECKING:  # a class that has them not is treated as such
-
-        def datagramReceived(  # type: ignore[override]  # Twisted's is no coroutine
-            self, datagram: bytes, addr: tuple[str, int]
-        ) -> Awaitable[None] | None:
-            """A datagram has come, from the peer at `addr`, a `udpservices.Peer`. May be a coroutine."""
-
-        def errorReceived(self, error: NetworkError) -> None:
-            """The kernel reports an error of the network: `error.peer` is whom it is about, where that is known."""
 
 
 def handler(

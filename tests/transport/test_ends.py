@@ -202,7 +202,7 @@ def test_processes_that_fork_share_no_memory() -> None:
             seen.append(list(batch.payloads))
 
     with own_reactor("epoll") as turning, udp_socket() as client:
-        port = DatagramReactor(turning.reactor).listenUDP(0, Forking(), interface=LOOPBACK)  # type: ignore[arg-type]
+        port = DatagramReactor(turning.reactor).listenUDP(0, Forking(), interface=LOOPBACK)
         expect_much(port)
         client.sendto(b"parent", (LOOPBACK, port.getHost().port))
         turning.until(lambda: seen)

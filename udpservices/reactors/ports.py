@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from twisted.internet.protocol import AbstractDatagramProtocol
 from twisted.python import log
 from twisted.python.failure import Failure
 
@@ -10,8 +9,9 @@ from udpservices.net import sockopts
 from udpservices.transport.delivery import MAX_DATAGRAM
 from udpservices.transport.port import DatagramPort
 from udpservices.transport.reactor import OpensPorts
+from udpservices.transport.served import Served
 
-_DROPS = ("overflowed", "truncated", "stray", "withheld", "unsent")
+_DROPS = ("overflowed", "truncated", "stray", "withheld", "crowded_out", "unsent")
 
 
 class ForeignPort(DatagramPort):
@@ -26,7 +26,7 @@ class ForeignPort(DatagramPort):
 
     @classmethod
     def adopt(
-        cls, reactor: Any, descriptor: int, protocol: AbstractDatagramProtocol, maxPacketSize: int = MAX_DATAGRAM
+        cls, reactor: Any, descriptor: int, protocol: Served, maxPacketSize: int = MAX_DATAGRAM
     ) -> DatagramPort:
         """As `DatagramPort.adopt`."""
         self = super().adopt(reactor, descriptor, protocol, maxPacketSize)

@@ -130,7 +130,7 @@ def _of_kind(kind: Any, texts: Sequence[str]) -> Any:
         return _of_union(inner, texts)
     made = origin or kind
     if isinstance(made, type) and made in _SEVERAL:
-        words = [word.strip() for text in texts for word in text.split(",")] if texts != [""] else []
+        words = [word.strip() for text in texts for word in text.split(",")] if list(texts) != [""] else []
         one = inner[0] if inner else str
         return _SEVERAL[made](_one(one, word) for word in words)
     return _one(kind, texts[-1])
@@ -173,21 +173,18 @@ def _one(kind: Any, text: str) -> Any:
     if isinstance(kind, type) and issubclass(kind, Enum):
         return _chosen({**{str(one.value): one for one in kind}, **kind.__members__}, text)
     if not isinstance(kind, type):
-        raise ValueError(f"no text can be a {_text_of(kind)}")
+        raise ValueError(f"no text is a {_text_of(kind)}")
     try:
         return kind(text)
     except Exception as error:  # of a class that somebody else wrote
-        raise ValueError(f"must be {_described(kind)}") from error
+        described = {int: "must be a whole number", float: "must be a number"}
+        raise ValueError(described.get(kind) or f"is no {_text_of(kind)}") from error
 
 
 def _chosen(choices: dict[str, Any], text: str) -> Any:
     if text not in choices:
         raise ValueError(f"must be one of {', '.join(choices)}")
     return choices[text]
-
-
-def _described(kind: type) -> str:
-    return {int: "a whole number", float: "a number"}.get(kind) or f"a {_text_of(kind)}"
 
 
 def _text_of(kind: Any) -> str:

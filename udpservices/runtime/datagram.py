@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, Protocol, cast
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.protocol import AbstractDatagramProtocol
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -24,6 +23,7 @@ from udpservices.transport.engine.ancillary import asked_by
 from udpservices.transport.policy import Policy
 from udpservices.transport.port import DatagramPort
 from udpservices.transport.reactor import DatagramReactor
+from udpservices.transport.served import Served
 
 #: Makes a policy for one port, or none where that port needs none.
 MakePolicy = Callable[[DatagramPort], Policy | None]
@@ -55,7 +55,7 @@ class _Bound(NamedTuple):
 
     sock: socket.socket
     endpoint: Endpoint
-    protocol: AbstractDatagramProtocol
+    protocol: Served
 
 
 class DatagramService(Service):
@@ -70,7 +70,7 @@ class DatagramService(Service):
         self,
         label: str,
         endpoints: Endpoint | str | Sequence[Endpoint | str],
-        make_protocol: Callable[[], AbstractDatagramProtocol],
+        make_protocol: Callable[[], Served],
         reactor: Any,
         *,
         reuse_port: bool = False,
@@ -219,7 +219,7 @@ class DatagramService(Service):
             port.policies = made  # those that are made are closed with the port where a later one cannot be
         port.startReading()
 
-    def _listen(self, sock: socket.socket, protocol: AbstractDatagramProtocol) -> DatagramPort:
+    def _listen(self, sock: socket.socket, protocol: Served) -> DatagramPort:
         """A port on a bound socket, which is closed afterwards."""
         return self._reactor.adoptDatagramPort(sock.fileno(), sock.family, protocol, label=self._label)
 

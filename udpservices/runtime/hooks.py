@@ -91,7 +91,8 @@ def _meant(protocol: Any) -> str | None:
 def _cannot_receive(protocol: Any, near: str | None) -> Mistake:
     hint = f": is {near} meant?" if near else ""
     kind = protocol if isinstance(protocol, type) else type(protocol)
-    return Mistake(f"{kind.__qualname__} has neither datagramReceived nor datagramsReceived{hint}", place_of(kind, near))
+    what = f"{kind.__qualname__} has neither datagramReceived nor datagramsReceived{hint}"
+    return Mistake(what, place_of(kind, near))
 
 
 def near_misses(protocol: Any) -> Iterator[str]:

@@ -8,7 +8,7 @@ from twisted.logger import Logger
 from twisted.python.usage import Options, UsageError
 
 from udpservices.aio.kind import speaks_asyncio
-from udpservices.options import DatagramOptions
+from udpservices.options import DatagramOptions, GroupOptions
 from udpservices.runtime.arguments import Argument, bound
 from udpservices.runtime.handlers import handler_class, is_handler
 from udpservices.runtime.hooks import RECEIVERS, check_attributes, check_protocol, near_misses
@@ -20,7 +20,7 @@ _log = Logger()
 _SHARED = ("endpoints", "guard", "rate_limit", "loop_breaking", "impairs")
 
 #: What gives a class its arguments where the command line does not.
-_CURE = "a class method fromOptions(options, reactor) can give {}"
+_CURE = "a class method fromOptions(options, reactor) can give it"
 
 
 def usable(found: Any, name: str) -> Any:
@@ -49,7 +49,8 @@ def protocol_of(found: Any, given: Sequence[Argument] = (), cure: str = _CURE) -
 
 def options_of(protocol: Any) -> Any:
     """The class of a protocol's options. Raises Mistake where it is none that a command can have."""
-    kind = getattr(protocol, "Options", DatagramOptions)
+    shared = GroupOptions if getattr(protocol, "share_port", False) else DatagramOptions
+    kind = getattr(protocol, "Options", shared)
     what = f"{name_of(protocol)}.Options"
     if not (isinstance(kind, type) and issubclass(kind, Options)):
         raise Mistake(f"{what} is no class of options: derive it from udpservices.DatagramOptions", _at(protocol))
@@ -107,7 +108,7 @@ def protocol_maker(protocol: Any, label: str, options: Any, reactor: Any) -> Cal
     def make() -> Any:
         found = made(protocol, options, reactor)
         if before and found is before[-1]:
-            raise Mistake(f"{name_of(protocol)} returned one protocol twice: each socket needs one of its own")
+            raise Mistake(f"one {type(found).__qualname__} was returned for two sockets: each needs its own")
         if not before:
             for line in near_misses(found):
                 _log.warn("{label}: {line}", label=label, line=line)

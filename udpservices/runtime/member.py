@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import MulticastJoinError
-from twisted.internet.protocol import AbstractDatagramProtocol
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -32,6 +31,7 @@ from udpservices.runtime.datagram import DatagramService, MakeCompanion
 from udpservices.runtime.device import DeviceKeeper, is_within
 from udpservices.runtime.kernel_look import Joined, KernelLook, Place
 from udpservices.transport.port import DatagramPort
+from udpservices.transport.served import Served
 from udpservices.units import one_line
 
 #: Seconds between two looks at what has become of interfaces and of the memberships on them.
@@ -68,7 +68,7 @@ class SharedDatagramService(DatagramService):
         super().privilegedStartService()
         self._open_ports()
 
-    def _listen(self, sock: socket.socket, protocol: AbstractDatagramProtocol) -> DatagramPort:
+    def _listen(self, sock: socket.socket, protocol: Served) -> DatagramPort:
         host, number = sock.getsockname()[:2]
         # A protocol may send as soon as it has a port, and that must leave by the device already.
         if is_wildcard(host) and is_shared(sock) and not bound_device(sock):

@@ -5,13 +5,13 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.error import CannotListenError, ConnectionDone
-from twisted.internet.protocol import AbstractDatagramProtocol
 from twisted.python.failure import Failure
 
 from udpservices.runtime.claims import claim, package_of, release
 from udpservices.transport.counters import Counters
 from udpservices.transport.port import DatagramPort
 from udpservices.transport.reactor import DatagramReactor
+from udpservices.transport.served import Served
 
 
 def _put_none(port: DatagramPort) -> None:
@@ -50,7 +50,7 @@ class Sessions(DatagramReactor):
         self._total = Counters()
         self._is_over = False
         # Those of the service and of its sessions, by their ids: a protocol need not be hashable.
-        self._protocols: dict[int, AbstractDatagramProtocol] = {}
+        self._protocols: dict[int, Served] = {}
 
     @property
     def _watcher(self) -> Any:
@@ -96,7 +96,7 @@ class Sessions(DatagramReactor):
 
     # Through the reactor itself
 
-    def include(self, protocol: AbstractDatagramProtocol) -> None:
+    def include(self, protocol: Served) -> None:
         """Have also what this protocol of the service's opens through the reactor itself."""
         self._protocols[id(protocol)] = protocol
         claim(self._reactor, self)

@@ -31,6 +31,7 @@ from udpservices.transport.parts import Parts
 from udpservices.transport.policy import Policy, as_policy
 from udpservices.transport.port_name import PortName
 from udpservices.transport.read_loop import ReadLoop
+from udpservices.transport.served import Served
 from udpservices.transport.writer import Writer
 
 
@@ -66,7 +67,7 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
     def __init__(
         self,
         port: int | None,
-        proto: AbstractDatagramProtocol,
+        proto: Any,
         interface: str = "",
         maxPacketSize: int = MAX_DATAGRAM,
         reactor: Any = None,
@@ -98,7 +99,7 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
 
     @classmethod
     def adopt(
-        cls, reactor: Any, descriptor: int, protocol: AbstractDatagramProtocol, maxPacketSize: int = MAX_DATAGRAM
+        cls, reactor: Any, descriptor: int, protocol: Served, maxPacketSize: int = MAX_DATAGRAM
     ) -> "DatagramPort":
         """A port on a duplicate of a UDP socket that somebody else bound.
 

@@ -3,11 +3,11 @@
 from typing import Any
 
 from twisted.internet.interfaces import IReactorMulticast, IReactorUDP
-from twisted.internet.protocol import AbstractDatagramProtocol
 from zope.interface import directlyProvides, providedBy
 
 from udpservices.transport.delivery import MAX_DATAGRAM
 from udpservices.transport.port import DatagramPort
+from udpservices.transport.served import Served
 
 
 class OpensPorts:
@@ -28,7 +28,7 @@ class OpensPorts:
     def listenUDP(
         self,
         port: int,
-        protocol: AbstractDatagramProtocol,
+        protocol: Served,
         interface: str = "",
         maxPacketSize: int = MAX_DATAGRAM,
         *,
@@ -43,7 +43,7 @@ class OpensPorts:
     def listenMulticast(
         self,
         port: int,
-        protocol: AbstractDatagramProtocol,
+        protocol: Served,
         interface: str = "",
         maxPacketSize: int = MAX_DATAGRAM,
         listenMultiple: bool = False,
@@ -63,7 +63,7 @@ class OpensPorts:
         self,
         fileDescriptor: int,
         addressFamily: int,
-        protocol: AbstractDatagramProtocol,
+        protocol: Served,
         maxPacketSize: int = MAX_DATAGRAM,
         *,
         label: str | None = None,
