@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +12,8 @@ from udpservices.runtime.log import Log
 from udpservices.runtime.privileges import Identity, give_up, identity
 from udpservices.runtime.upgrade import Upgrade, is_trial
 
-_HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+_TO_STOP = (signal.SIGTERM, signal.SIGINT)
+_TO_GO_ON = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Settings(NamedTuple):
@@ -42,8 +42,11 @@ def run(make_service: Callable[[], Any], settings: Settings) -> int:
     `make_service` makes a service whose sockets are open, or raises SystemExit with a line. Raises ValueError, its text
     a line, for what cannot be as `settings` have it.
     """
-    # The kernel keeps from a container's first process what it does not handle (pid_namespaces(7)).
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # Until the reactor has its handlers these wait, which would end the process.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _TO_GO_ON)
+    # The kernel keeps from a container's first process what it does not handle (pid_namespaces(7)). What a handler
+    # raises would be lost in the midst of a callback of the garbage collector's.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     log = Log(settings.log_format, None if settings.log_file is None else Path(settings.log_file))
     log.open()
     whom = identity(settings.user, settings.group)
@@ -51,8 +54,7 @@ def run(make_service: Callable[[], Any], settings: Settings) -> int:
         log.close()
         return 0
     service = make_service()
-    # From here to where the reactor has its handlers a signal waits.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _TO_STOP)
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
@@ -64,8 +66,11 @@ def run(make_service: Callable[[], Any], settings: Settings) -> int:
     signal.signal(signal.SIGUSR2, lambda *_: reactor.callFromThread(upgrade.begin))
     service.startService()
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
-    reactor.callWhenRunning(signal.pthread_sigmask, signal.SIG_UNBLOCK, _HANDLED)
+    # Of all signals: the program before this one in the same process blocked them.
+    reactor.callWhenRunning(signal.pthread_sigmask, signal.SIG_SETMASK, ())
     reactor.run()
+    # Python drops its handlers before it ends: one more would make a failure of that.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {*_TO_STOP, *_TO_GO_ON})
     log.close()
     return 1 if getattr(service, "failure", "") else _status(reactor)
 
