@@ -180,7 +180,24 @@ class TestRights:
 
     def test_another_user(self) -> None:
         """For good, with his groups and no capability left."""
-        status = self.serve(*OWN, "--uid=nobody")
+        self.assert_nobody(self.serve(*OWN, "--uid=nobody"))
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ("--ruid=nobody", "--rgid=nogroup", "--clear-groups"),
+            ("--securebits=+no_setuid_fixup",),
+            ("--reuid=daemon", "--clear-groups", "--inh-caps=+setuid,+setgid,+net_bind_service"),
+            ("--inh-caps=+net_bind_service",),
+        ],
+        ids=["root in effect alone", "a root that keeps capabilities", "no root, with capabilities", "ambient ones"],
+    )
+    def test_another_user_from(self, words: Sequence[str]) -> None:
+        """Whoever it was before, and however."""
+        inherited = [word.replace("--inh-caps", "--ambient-caps") for word in words if word.startswith("--inh-caps")]
+        self.assert_nobody(self.serve(tool("setpriv"), *words, *inherited, *OWN, "--uid=nobody"))
+
+    def assert_nobody(self, status: dict[str, list[str]]) -> None:
         nobody = pwd.getpwnam("nobody")
         assert status["Uid"] == [str(nobody.pw_uid)] * 4
         assert status["Gid"] == [str(nobody.pw_gid)] * 4

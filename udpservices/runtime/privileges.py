@@ -6,6 +6,8 @@ import pwd
 from contextlib import suppress
 from typing import NamedTuple
 
+from udpservices.net.capabilities import drop_capabilities
+
 
 class Identity(NamedTuple):
     """Whom a process is to belong to, looked up while that is possible."""
@@ -52,9 +54,11 @@ def _group(text: str) -> int:
 def give_up(whom: Identity, root: str | None) -> None:
     """Become somebody else, with another root if there is one, and never again who this was. Raises OSError.
 
-    Of Linux's capabilities none is left where the user was root (capabilities(7)).
+    Of Linux's capabilities none is left to another user than root, whoever had them before.
     """
-    if root is None and whom.user in (None, os.getuid()) and whom.group in (None, os.getgid()) and os.getuid():
+    is_user = whom.user is None or set(os.getresuid()) == {whom.user}
+    is_group = whom.group is None or set(os.getresgid()) == {whom.group}
+    if root is None and is_user and is_group and os.geteuid():
         return  # a program before this one has done it
     if root is not None:
         os.chroot(root)
@@ -65,3 +69,5 @@ def give_up(whom: Identity, root: str | None) -> None:
         os.setresgid(whom.group, whom.group, whom.group)
     if whom.user is not None:
         os.setresuid(whom.user, whom.user, whom.user)
+    if whom.user:
+        drop_capabilities()  # which the kernel leaves to whom was not root, or has it do so (SECBIT_NO_SETUID_FIXUP)
