@@ -1,7 +1,7 @@
 """When a port reads: one datagram a call while little comes, many a call when much does, and never for too long."""
 
 import enum
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from time import monotonic
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -11,7 +11,7 @@ from udpservices.transport.counters import Counters
 from udpservices.transport.delivery import Delivery
 from udpservices.transport.engine.libc import REFUSED_CALL, SLOTS
 from udpservices.transport.engine.mmsg import MmsgEngine
-from udpservices.transport.engine.plain import Arrival, PlainEngine
+from udpservices.transport.engine.plain import PlainEngine
 from udpservices.transport.fault_reporter import FaultReporter
 from udpservices.transport.lingering import Lingering
 from udpservices.transport.load import Load
@@ -153,17 +153,13 @@ class ReadLoop:
         if self.state is Reading.STOPPED:
             return
         try:
-            if self._reads_one_by_one:
+            if self.load.is_light and self.state is Reading.POLLED and not self._delivery.backlog:
                 self._read_one_by_one()
             else:
                 self._read_together()
         except BaseException:
             self._faults.port_failed("reading")
             self._missed()
-
-    @property
-    def _reads_one_by_one(self) -> bool:
-        return self.load.is_light and self.state is Reading.POLLED and not self._delivery.backlog
 
     def _missed(self, turns: int = 1) -> None:
         """The poller called, and nothing could be read."""
@@ -186,11 +182,7 @@ class ReadLoop:
         if writer.is_gathering:
             writer.flush()
         try:
-            if self._lingering is None:
-                read = self._delivery.deliver_arrivals(self._plain.arrivals(load.singles))
-                load.brought(read)
-            else:
-                read = self._delivery.deliver_arrivals(self._lingered(self._lingering))
+            read = self._delivery.deliver_arrivals(self._plain.arrivals(load.singles, self._go_on))
         except OSError as error:
             self._failed(error)
             return
@@ -201,15 +193,14 @@ class ReadLoop:
         else:
             self._settle(read)
 
-    def _lingered(self, lingering: Lingering) -> Iterator[Arrival]:
-        """What the turn is for, and what comes after it, without a turn of the loop, until somebody waits for one."""
-        load, counters = self.load, self._counters
-        for _ in range(self.budget):
-            before = counters.received
-            yield from self._plain.arrivals(load.singles)
-            load.brought(counters.received - before)
-            if not self._reads_one_by_one or not lingering.another():
-                return
+    def _go_on(self, count: int) -> int:
+        """Where so many came, how many more to read without a turn of the loop: none where somebody waits for one."""
+        load = self.load
+        load.brought(count)
+        lingering = self._lingering
+        if lingering is None or not load.is_light or self.state is not Reading.POLLED or self._delivery.backlog:
+            return 0
+        return load.singles if lingering.another() else 0
 
     def _settle(self, read: int) -> None:
         """A turn of the poller's brought so many; where none, an error may have been what it called for."""

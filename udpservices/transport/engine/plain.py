@@ -40,6 +40,10 @@ TURNS_TO_KNOW = 16
 _OWN_ERRORS = WOULD_BLOCK | {errno.ENOBUFS, errno.ENOMEM}
 
 
+def _none(_: int) -> int:
+    return 0
+
+
 class PlainEngine:
     """Receives and sends one datagram a system call, by Python's `socket`."""
 
@@ -80,9 +84,10 @@ class PlainEngine:
         self.when_full: Callable[[bytes, Peer], None] | None = None
         #: Whether `arrivals` that go on are to end.
         self.paused = False
-        #: Receives up to so many datagrams one by one, as long as there are any: or all of a
-        #: flow that came in one piece. Raises OSError.
-        self.arrivals: Callable[[int], Iterator[Arrival]]
+        #: Receives up to so many datagrams one by one, as long as there are any: or all of a flow that came in one
+        #: piece. It asks, where somebody is to be asked, how many more to receive when so many have come; none are the
+        #: end. Raises OSError.
+        self.arrivals: Callable[..., Iterator[Arrival]]
         self.coalesces(False)
 
     def coalesces(self, coalescing: bool) -> None:
@@ -122,34 +127,42 @@ class PlainEngine:
         self.filled = len(datagrams) >= limit
         return Copies.of(datagrams, pieces) if datagrams else None
 
-    def _bare_arrivals(self, limit: int) -> Iterator[Arrival]:
+    def _bare_arrivals(self, limit: int, more: Callable[[int], int] = _none) -> Iterator[Arrival]:
         recvfrom, peers = self._socket.recvfrom, self._by_address
-        for _ in range(limit):
-            try:
-                payload, address = recvfrom(SLOT_BYTES)
-            except BlockingIOError:
-                return
-            yield payload, peers[address], None
-            if self.paused:
-                return
+        while limit:
+            count = 0
+            while count < limit:
+                try:
+                    payload, address = recvfrom(SLOT_BYTES)
+                except BlockingIOError:
+                    break
+                count += 1
+                yield payload, peers[address], None
+                if self.paused:
+                    break
+            limit = more(count)
 
-    def _arrivals_with_destination(self, limit: int) -> Iterator[Arrival]:
+    def _arrivals_with_destination(self, limit: int, more: Callable[[int], int] = _none) -> Iterator[Arrival]:
         recvmsg, peers, room = self._socket.recvmsg, self._by_answer, self._room
         sender = NOBODY
-        for _ in range(limit):
-            try:
-                payload, control, _, address = recvmsg(SLOT_BYTES, room)
-            except BlockingIOError:
-                break
-            try:
-                sender = peers[address, control[0][2]]
-            except (KeyError, IndexError):
-                sender = self._remember(address, control)
-            yield payload, sender, None
-            if self.paused:
-                break
-        if sender is not NOBODY and sender.routed is not self._routes.version:
-            self._get_to_know(sender)
+        while limit:
+            count = 0
+            while count < limit:
+                try:
+                    payload, control, _, address = recvmsg(SLOT_BYTES, room)
+                except BlockingIOError:
+                    break
+                try:
+                    sender = peers[address, control[0][2]]
+                except (KeyError, IndexError):
+                    sender = self._remember(address, control)
+                count += 1
+                yield payload, sender, None
+                if self.paused:
+                    break
+            if sender is not NOBODY and sender.routed is not self._routes.version:
+                self._get_to_know(sender)
+            limit = more(count)
 
     def _get_to_know(self, peer: Peer) -> None:
         """Whether the kernel answers a peer from where it asked by itself; asked of those who come again and again."""
@@ -183,19 +196,23 @@ class PlainEngine:
         with suppress(OSError):
             sockopts.report_destination(self._socket)
 
-    def _described_arrivals(self, limit: int) -> Iterator[Arrival]:
-        for _ in range(limit):
-            try:
-                data, control, _, address = self._socket.recvmsg(SLOT_BYTES, self._room)
-            except BlockingIOError:
-                return
-            flow = self.split(data, control, address)
-            if len(flow) > 1:
-                yield b"", NOBODY, flow
-            else:
-                yield flow.payloads[0], flow.peers[0], None
-            if self.paused:
-                return
+    def _described_arrivals(self, limit: int, more: Callable[[int], int] = _none) -> Iterator[Arrival]:
+        while limit:
+            count = 0
+            while count < limit:
+                try:
+                    data, control, _, address = self._socket.recvmsg(SLOT_BYTES, self._room)
+                except BlockingIOError:
+                    break
+                flow = self.split(data, control, address)
+                count += 1
+                if len(flow) > 1:
+                    yield b"", NOBODY, flow
+                else:
+                    yield flow.payloads[0], flow.peers[0], None
+                if self.paused:
+                    break
+            limit = more(count)
 
     def split(self, data: bytes, messages: Sequence[ControlMessage], address: SocketAddress) -> Copies:
         """The datagrams of what came in one piece, by its control messages."""
