@@ -109,6 +109,37 @@ def test_a_service_that_never_stops(runner: str, tmp_path: Path) -> None:
         assert "Traceback" not in process.output
 
 
+HANGING = """
+import time
+
+from twisted.internet import reactor
+from twisted.internet.protocol import DatagramProtocol
+
+class Hanging(DatagramProtocol):
+    def datagramReceived(self, datagram, addr):
+        print("hangs", flush=True)
+        while not reactor.threadCallQueue:
+            time.sleep(0.01)
+        print("was told", flush=True)
+        time.sleep(3600)
+"""
+
+
+@each
+def test_a_protocol_that_never_returns(runner: str, tmp_path: Path) -> None:
+    """The second signal ends that too, a little later."""
+    (tmp_path / "hanging.py").write_text(HANGING)
+    words = ("udpserve", "--protocol", "hanging.Hanging", "--listen", "127.0.0.1:0")
+    with command(*words, runner=EACH[runner], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)}) as (process, number):
+        with udp_socket() as client:
+            client.sendto(b"hello", ("127.0.0.1", number))
+            process.wait_for("hangs")
+        os.kill(process.pid, signal.SIGTERM)
+        process.wait_for("was told")
+        assert process.stop() == 128 + signal.SIGTERM
+        process.wait_for("SIGTERM again: ended in the midst of something")
+
+
 def test_a_socket_that_is_left_is_free() -> None:
     with command("udpecho", "--listen", "127.0.0.1:0") as (process, number):
         process.stop()

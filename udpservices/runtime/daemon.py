@@ -1,5 +1,6 @@
 """The life of a process of services, from its signals to its end: stop, drain, reload, and what systemd is told."""
 
+import os
 import signal
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,6 +18,9 @@ from udpservices.runtime.status import Progress, status
 
 #: Seconds between the second signal to stop and an end in disorder.
 HURRY = 0.2
+
+#: Seconds between that signal and the end of a process whose reactor does not get to it.
+LAST_PATIENCE = 2.0
 
 
 class Daemon:
@@ -96,6 +100,8 @@ class Daemon:
     def _told_to_stop(self, before: Callable[[int, Any], object], number: int, frame: Any) -> None:
         if self._is_stopping:
             self._reactor.callFromThread(self._hurry, signal.Signals(number).name)
+            signal.signal(signal.SIGALRM, lambda *_: self._end(number))
+            signal.setitimer(signal.ITIMER_REAL, LAST_PATIENCE)
             return
         self._is_stopping = True
         self._stop = partial(before, number, frame)
@@ -128,6 +134,11 @@ class Daemon:
                 leaf.hurry()
         self._stop_once()
         self._reactor.callLater(HURRY, self._reactor.crash)
+
+    def _end(self, number: int) -> None:
+        """A protocol has not returned since, or something else keeps the reactor."""
+        self._log.critical("{name} again: ended in the midst of something", name=signal.Signals(number).name)
+        os._exit(128 + number)
 
     # Reloading
 
