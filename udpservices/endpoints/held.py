@@ -1,5 +1,6 @@
 """Sockets of services that are about to end, for those that follow them."""
 
+import copy
 import json
 import os
 import socket
@@ -30,36 +31,41 @@ class Held:
         self, sockets: Iterable[HeldSocket] = (), listeners: Mapping[tuple[str, str], Any] | None = None
     ) -> None:
         """`listeners` are open stream listeners by their owners and descriptions, as the service has them."""
-        self._sockets = list(sockets)
+        self._sockets = {id(one.sock): one for one in sockets}
         self._listeners = dict(listeners or {})
+        # Where to look for them: by owner, endpoint and lane, and by address and lane.
+        self._by_endpoint: dict[tuple[str, str, int], list[HeldSocket]] = {}
+        self._by_address: dict[tuple[object, int], list[HeldSocket]] = {}
+        for one in self._sockets.values():
+            self._by_endpoint.setdefault((one.owner, str(one.endpoint), one.lane), []).append(one)
+            self._by_address.setdefault((_where(one.sock), one.lane), []).append(one)
         self._owner = ""
         self._lane = 0
 
     def for_(self, owner: str, lane: int = 0) -> "Held":
         """The same sockets, as a service sees them that the log calls `owner`: of one lane alone."""
-        view = Held()
-        view._sockets, view._listeners = self._sockets, self._listeners
+        view = copy.copy(self)
         view._owner, view._lane = owner, lane
         return view
 
     def has(self, sock: socket.socket) -> bool:
         """Whether nobody has taken a socket."""
-        return any(one.sock is sock for one in self._sockets)
+        return id(sock) in self._sockets
 
     def of(self, endpoint: object) -> list[socket.socket]:
         """Duplicates of all that an equal endpoint of the same owner opened: one that has any port number keeps it."""
-        mine = [one for one in self._sockets if (one.owner, one.lane) == (self._owner, self._lane)]
-        found = [one for one in mine if one.endpoint in (endpoint, str(endpoint))]
-        for one in found:
-            self._sockets.remove(one)
-        return [one.sock.dup() for one in found]
+        if not self._sockets:
+            return []
+        found = self._by_endpoint.get((self._owner, str(endpoint), self._lane), [])
+        return [one.sock.dup() for one in found if self._sockets.pop(id(one.sock), None)]
 
     def at(self, host: Host, port: int, device: str | None) -> socket.socket | None:
         """A duplicate of a socket that is bound to an address and to no other device; None where there is none."""
-        for one in self._sockets:
-            on_device = device is None or bound_device(one.sock) == device
-            if one.lane == self._lane and on_device and _where(one.sock) == _asked(host, port):
-                self._sockets.remove(one)
+        if not self._sockets:
+            return None
+        for one in self._by_address.get((_asked(host, port), self._lane), []):
+            if id(one.sock) in self._sockets and (device is None or bound_device(one.sock) == device):
+                del self._sockets[id(one.sock)]
                 return one.sock.dup()
         return None
 
@@ -69,7 +75,7 @@ class Held:
 
     def close(self) -> None:
         """Close what nobody has taken."""
-        for one in self._sockets:
+        for one in self._sockets.values():
             one.sock.close()
         for sock in self._listeners.values():
             sock.close()

@@ -3,6 +3,7 @@
 import contextlib
 import enum
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -11,7 +12,6 @@ from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, succeed
 
-from udpservices.net.sockets import is_readable
 from udpservices.runtime.workers.channel import MAX_DESCRIPTORS, Channel, Message, pair
 from udpservices.runtime.workers.page import Page
 from udpservices.runtime.workers.worker import Socket
@@ -56,7 +56,7 @@ class Worker:
         self._answers: list[Deferred[Any]] = []
         self._ends: list[Deferred[None]] = []
         self._page = Page()
-        self._sockets: list[Any] = []
+        self._poll = select.poll()
         self._born = reactor.seconds()
         self._why = ""
         self.state = State.IMPORTING
@@ -104,7 +104,7 @@ class Worker:
     def serve(self, lane: int, handed: Sequence[Handed], *, quiet: bool) -> None:
         """Have a spare serve on these sockets; a quiet one logs nothing of that."""
         self.state = State.STARTING
-        self._sockets = [one.sock for one in handed]
+        self._watch(handed)
         self._hand(handed)
         if self._channel is not None:
             self._channel.send({"op": "go", "lane": lane, "quiet": quiet}, [self._page.descriptor])
@@ -114,9 +114,14 @@ class Worker:
         self._hand(handed)
         return self._asked("prepare", tasks=tasks)
 
+    def _watch(self, handed: Sequence[Handed]) -> None:
+        self._poll = select.poll()
+        for one in handed:
+            self._poll.register(one.sock, select.POLLIN)
+
     def commit(self, drain: float, handed: Sequence[Handed], *, quiet: bool) -> "Deferred[Any]":
         """Have it do that; fires when it is done. `handed` is all that it has then."""
-        self._sockets = [one.sock for one in handed]
+        self._watch(handed)
         return self._asked("commit", drain=drain, quiet=quiet)
 
     def _asked(self, op: str, **values: Any) -> "Deferred[Any]":
@@ -218,7 +223,12 @@ class Worker:
     @property
     def has_waiting(self) -> bool:
         """Whether there is something to read at one of its sockets, of which the parent has copies."""
-        return any(sock.fileno() >= 0 and is_readable(sock) for sock in self._sockets)
+        return any(events & select.POLLIN for _, events in self._poll.poll(0))
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether it owes an answer."""
+        return bool(self._answers)
 
     @property
     def received(self) -> int:

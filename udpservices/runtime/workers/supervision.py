@@ -9,6 +9,9 @@ STOPPED = 0.5
 BUSY = 2.0
 SILENT = 10.0
 
+#: Likewise of one that is making ready for other services, of which there may be hundreds.
+ASKED = 60.0
+
 #: Seconds for which a worker that is there may leave unread what waits.
 UNREAD = 2.0
 
@@ -44,6 +47,10 @@ class Watched(Protocol):
     def received(self) -> int:
         """Datagrams that it has read."""
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether it owes an answer."""
+
 
 class Watch:
     """Looks at one worker, again and again."""
@@ -66,6 +73,8 @@ class Watch:
         silence = min(worker.silence, now - self._resumed)
         if silence > STOPPED and worker.is_stopped:
             return Verdict.STOPPED
+        if worker.is_asked:
+            return Verdict.HUNG if silence > ASKED else Verdict.WELL
         if silence > SILENT or (silence > BUSY and worker.has_waiting):
             return Verdict.HUNG
         received = worker.received

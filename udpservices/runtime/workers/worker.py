@@ -103,6 +103,7 @@ class Worker:
         self._port_numbers: frozenset[int] = frozenset()
         self._is_quiet = False
         self._lost_lines = 0
+        self._ended: list[Any] = []
         signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(channel.send, {"op": "told to stop"}))
 
     # What the parent says
@@ -188,7 +189,7 @@ class Worker:
     async def _commit(self, change: Any, drain: float) -> None:
         await self._services.commit(change, drain)
         self._is_quiet = False
-        self._publish()
+        self._tell_ends()
         self._channel.send({"op": "committed"})
 
     def _do_stop(self, message: Message, _: list[int]) -> None:
@@ -235,9 +236,16 @@ class Worker:
     # What the parent hears
 
     def _tell_end(self, service: Any) -> None:
-        """The page has no service any more that has ended."""
+        """Have the parent hear what a service did that has ended, and what others did that end with it."""
+        if not self._ended:
+            self._reactor.callLater(0, self._tell_ends)
+        self._ended += leaves(service)
+
+    def _tell_ends(self) -> None:
+        """First of all the page has them no more."""
         self._publish()
-        for leaf in leaves(service):
+        ended, self._ended = self._ended, []
+        for leaf in ended:
             self._channel.send({"op": "ended", "number": leaf.number, "counters": leaf.total()})
 
     def _leaves(self) -> list[Any]:
@@ -257,7 +265,7 @@ class Worker:
         from udpservices.runtime.log import formats
 
         level = event.get("log_level", LogLevel.info)
-        if event.get("log_stop") or (self._is_quiet and level <= LogLevel.info):
+        if event.get("log_stop") or (self._is_quiet and level <= LogLevel.warn):
             return
         text, trace = formats.message(event), formats.traceback(event)
         if not text and not trace:
