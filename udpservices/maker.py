@@ -175,7 +175,8 @@ class DatagramServiceMaker:
 
     def is_responder(self, options: Any) -> bool:
         """Whether the service of these options listens on sockets alone, so that several processes may serve it."""
-        return "share-socket" in options and not hasattr(self._protocol(), "makeService")
+        shares_port = getattr(options, "sharing", None) is not None  # each process would hear what is sent to a group
+        return "share-socket" in options and not shares_port and not hasattr(self._protocol(), "makeService")
 
     def stream(self, options: Any, reactor: Any) -> Any:
         """The stream service beside a responder; None where there is none."""

@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from udpservices.testing import MemoryDatagramReactor, MemoryNetwork, Served
+    from udpservices.testing import LoopbackService, MemoryDatagramReactor, MemoryNetwork
 
 
 @pytest.fixture
-def udp_service() -> "Iterator[Callable[..., Served]]":
+def udp_service() -> "Iterator[Callable[..., LoopbackService]]":
     """Serves protocols on real ports of loopback until the test ends.
 
-    ``udp_service(Shout, "--suffix", "!")`` is a `udpservices.testing.Served`, whose method `ask` asks it; what it takes
-    `udpservices.testing.serving` says.
+    ``udp_service(Shout, "--suffix", "!")`` is a `udpservices.testing.LoopbackService`. What it takes
+    `udpservices.testing.serving` says; its method `ask` asks the service.
     """
     from udpservices.testing import serving
 
     with ExitStack() as served:
 
-        def serve(protocol: Any, *words: str, host: str = "127.0.0.1") -> "Served":
+        def serve(protocol: Any, *words: str, host: str = "127.0.0.1") -> "LoopbackService":
             return served.enter_context(serving(protocol, *words, host=host))
 
         yield serve

@@ -25,7 +25,11 @@ TCP = {"tcp": None, "tcp-idle": 60.0, "tcp-connections": 500}
 class TestDefaults:
     """A contract: what an operator does not give stays as it is from release to release."""
 
-    @pytest.mark.parametrize(("maker", "own"), [(ECHO, TCP), (SERVE, {"protocol": None, "protocol-arg": []})], ids=["udpecho", "udpserve"])
+    @pytest.mark.parametrize(
+        ("maker", "own"),
+        [(ECHO, TCP), (SERVE, {"protocol": None, "protocol-arg": [], "group": [], "share-port": 0})],
+        ids=["udpecho", "udpserve"],
+    )
     def test_of_each_command(self, maker: DatagramServiceMaker, own: dict[str, Any]) -> None:
         assert dict(maker.options()) == {**SHARED, **own}
 

@@ -13,6 +13,7 @@ names the option and its value.
 """
 
 from udpservices.options.base import Mistakes, Row, ServiceOptions, coerced, repeated
+from udpservices.options.group import GroupOptions
 from udpservices.options.guard import AccessOptions, LoopGuardOptions
 from udpservices.options.impairment import ImpairmentOptions
 from udpservices.options.limits import RateOptions
@@ -26,6 +27,7 @@ __all__ = [
     "AccessOptions",
     "DatagramOptions",
     "DrainOptions",
+    "GroupOptions",
     "ImpairmentOptions",
     "ListenOptions",
     "LoopGuardOptions",

@@ -92,7 +92,7 @@ class LoopGuardOptions(AccessOptions):
             source_ports=not self["allow-source-ports"],
             own_ports=not self["allow-own-ports"],
             equal_ports=not self["allow-equal-ports"],
-            to_many=not self["allow-broadcast"],
+            to_many=not (self["allow-broadcast"] or getattr(self, "sharing", None)),
         )
 
     @property

@@ -1,6 +1,7 @@
 """Puts a listening service together: sockets, policies and protocols, as the options say."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.application.service import MultiService
@@ -56,7 +57,12 @@ class Services(MultiService):
 
 def listening_service(protocol: Any, label: str, options: Any, reactor: Any) -> DatagramService | Services:
     """Serves a protocol's class with the shared options, over TCP as well where the options ask for it."""
-    service = datagram_service(DatagramService, protocol, label, options, reactor, _keepers(label, options.endpoints))
+    sharing = getattr(options, "sharing", None)
+    if sharing is None:
+        keepers = _keepers(label, options.endpoints)
+        service = datagram_service(DatagramService, protocol, label, options, reactor, keepers)
+    else:
+        service = _member_service(protocol, label, options, reactor, sharing.groups)
     stream = stream_service(protocol, label, options, reactor)
     if stream is None:
         return service
@@ -64,6 +70,18 @@ def listening_service(protocol: Any, label: str, options: Any, reactor: Any) -> 
     for one in (service, stream):
         one.setServiceParent(both)
     return both
+
+
+def _member_service(protocol: Any, label: str, options: Any, reactor: Any, groups: Sequence[str]) -> DatagramService:
+    """Serves a protocol's class on a port number that anybody may have too, and keeps its ports in groups."""
+    from udpservices.runtime.device import check_groups
+    from udpservices.runtime.member import SharedDatagramService, group_keepers, keepers
+
+    interfaces = options["interface"] if groups else []
+    companions = group_keepers(label, groups, interfaces) if groups else keepers(label)
+    service = datagram_service(SharedDatagramService, protocol, label, options, reactor, companions)
+    service.check = partial(check_groups, groups=groups, interfaces=interfaces)
+    return service
 
 
 def stream_service(protocol: Any, label: str, options: Any, reactor: Any) -> "StreamService | None":

@@ -1,15 +1,16 @@
 """Sockets that are bound to a device: which interfaces they hear, and that they follow it by name."""
 
 import socket
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from udpservices.net.addresses import endpoint_text, host_and_port
+from udpservices.net.addresses import endpoint_text, host_and_port, parse_host
+from udpservices.net.groups import hears
 from udpservices.net.interfaces import find_interface, is_part_of
-from udpservices.net.sockopts import bound_device, follow_device
+from udpservices.net.sockopts import bound_device, families, follow_device
 from udpservices.transport.port import DatagramPort
 from udpservices.units import one_line
 
@@ -30,6 +31,24 @@ def check_interfaces(sockets: Sequence[socket.socket], interfaces: Collection[st
             with suppress(OSError):  # one that is not there yet
                 if not is_within(find_interface(interface), device):
                     raise ValueError(f"--interface {interface}: the socket on {where(sock)} is bound to {device}")
+
+
+def families_of(groups: Iterable[str]) -> set[socket.AddressFamily]:
+    """The families of some groups."""
+    return {parse_host(group).family for group in groups}
+
+
+def check_groups(sockets: Sequence[socket.socket], groups: Sequence[str], interfaces: Sequence[str]) -> None:
+    """Raise ValueError for a group that no socket can hear, and for an interface that a socket is not bound to."""
+    for group in groups:
+        if any(hears(sock, group) for sock in sockets):
+            continue
+        there = " and ".join(where(sock) for sock in sockets)
+        if not any(families_of([group]) & families(sock) for sock in sockets):
+            family = "IPv6" if ":" in group else "IPv4"
+            raise ValueError(f"--group {group}: needs a socket for {family}, and there is {there} alone")
+        raise ValueError(f"--group {group}: what is sent to it does not reach a socket on {there}")
+    check_interfaces(sockets, interfaces)
 
 
 def is_within(index: int, device: str) -> bool:

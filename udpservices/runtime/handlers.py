@@ -17,7 +17,17 @@ from udpservices.transport.fault_reporter import WrongAnswer
 _NO_DATAGRAM = (str, int, float, bool, Path)
 
 #: Attributes of a function that say more, as those of a protocol's class do.
-ATTRIBUTES = ("Options", "default_rate", "ancillary", "families", "max_pending", "wants_errors", "noisy")
+ATTRIBUTES = (
+    "Options",
+    "default_rate",
+    "ancillary",
+    "families",
+    "max_pending",
+    "wants_errors",
+    "noisy",
+    "share_port",
+    "groups",
+)
 
 
 def is_handler(found: Any, given: Sequence[Argument] = ()) -> bool:

@@ -22,6 +22,7 @@ _HOOKS = (
     *_NEVER_WAIT,
     *("serviceStarted", "serviceStopping", "draining", "fromOptions", "streamFromOptions", "makeService"),
     *("reflector", "default_rate", "ancillary", "families", "wants_errors", "max_pending", "takes_either"),
+    "share_port",
 )
 
 #: How near a name must be for a warning, where nothing is missing; and its least length.

@@ -272,3 +272,8 @@ def own_group(label: str, port: DatagramPort) -> Memberships:
 def keepers(label: str) -> list[MakeCompanion]:
     """What keeps a responder's ports where they were opened: on their device, and in the group of their address."""
     return [partial(DeviceKeeper, label), partial(own_group, label)]
+
+
+def group_keepers(label: str, groups: Sequence[str], interfaces: Sequence[str]) -> list[MakeCompanion]:
+    """What keeps a member's ports on their device, and in groups, from every source."""
+    return [partial(DeviceKeeper, label), lambda port: Memberships(label, port, groups, interfaces, [])]

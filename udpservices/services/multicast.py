@@ -1,7 +1,5 @@
 """``twistd udpmulticast``: members of groups that answer ``Client: Ping`` with ``Server: Pong``."""
 
-from collections.abc import Iterable, Sequence
-from socket import AddressFamily, socket
 from typing import Any, ClassVar
 
 from twisted.internet.interfaces import IUDPTransport
@@ -10,10 +8,12 @@ from twisted.python.usage import UsageError
 
 from udpservices.net.addresses import is_multicast, parse_host
 from udpservices.net.groups import canonical, hears
-from udpservices.net.sockopts import bound_device, families
+from udpservices.net.sockopts import bound_device
 from udpservices.options import MemberOptions, Row, repeated
+from udpservices.options.listen import wildcards_for
+from udpservices.options.member import group
 from udpservices.runtime.compose import datagram_service
-from udpservices.runtime.device import DeviceKeeper, check_interfaces, where
+from udpservices.runtime.device import DeviceKeeper, check_groups, families_of
 from udpservices.runtime.member import Memberships, SharedDatagramService
 from udpservices.runtime.pinger import Pinger
 from udpservices.transport.engine.peers import Peer, plain
@@ -60,7 +60,7 @@ class MulticastPingPong(DatagramProtocol):
             inherited = any(endpoint.inherited for endpoint in options.endpoints)  # such a socket may take both
             pingers = len(families_of(groups)) if inherited else 1
         service = datagram_service(SharedDatagramService, cls, label, options, reactor, companions, pingers)
-        service.check = lambda sockets: _check(sockets, groups, interfaces)
+        service.check = lambda sockets: check_groups(sockets, groups, interfaces)
         return service
 
     class Options(MemberOptions):
@@ -93,25 +93,16 @@ class MulticastPingPong(DatagramProtocol):
 
         @property
         def endpoints(self) -> list[Any]:
-            """The wildcard of each family: a socket that is bound to one address receives no group."""
-            wildcards = {parse_host(group).family: "::" if ":" in group else "0.0.0.0" for group in self.groups}
-            return self.shared_endpoints(list(wildcards.values()))
+            """The wildcard of each family."""
+            return self.shared_endpoints(wildcards_for(self.groups))
 
         def prepare(self, port: Any) -> None:
             """Make a port send to groups as told."""
             port.setTTL(self["ttl"])
             port.setLoopbackMode(not self["no-loopback"])
 
-        opt_group = repeated("group", lambda text: _group(text), "Group to join; may repeat. [default: 228.0.0.5]")
+        opt_group = repeated("group", group, "Group to join; may repeat. [default: 228.0.0.5]")
         opt_source = repeated("source", lambda text: _source(text), "Hear this source alone (SSM); may repeat.")
-
-
-def _group(text: str) -> str:
-    if not is_multicast(text):
-        raise ValueError("is no multicast group: those are 224.0.0.0 to 239.255.255.255, and ff00::/8")
-    if parse_host(text).scope:
-        raise ValueError("must be a group alone: its network interface is for --interface")
-    return canonical(text)
 
 
 def _source(text: str) -> str:
@@ -126,21 +117,3 @@ def _asker(peer: tuple[str, int]) -> tuple[str, int]:
     An IPv6 socket is told an IPv4 group as a mapped address (RFC 4291 section 2.5.5.2), and nothing is sent from there.
     """
     return plain(peer) if isinstance(peer, Peer) and peer.sent_to_many and peer[0].startswith("::ffff:") else peer
-
-
-def families_of(groups: Iterable[str]) -> set[AddressFamily]:
-    """The families of some groups."""
-    return {parse_host(group).family for group in groups}
-
-
-def _check(sockets: Sequence[socket], groups: Sequence[str], interfaces: Sequence[str]) -> None:
-    """Raise ValueError for a group that no socket can hear, and for an interface that a socket is not bound to."""
-    for group in groups:
-        if any(hears(sock, group) for sock in sockets):
-            continue
-        there = " and ".join(where(sock) for sock in sockets)
-        if not any(families_of([group]) & families(sock) for sock in sockets):
-            family = "IPv6" if ":" in group else "IPv4"
-            raise ValueError(f"--group {group}: needs a socket for {family}, and there is {there} alone")
-        raise ValueError(f"--group {group}: what is sent to it does not reach a socket on {there}")
-    check_interfaces(sockets, interfaces)

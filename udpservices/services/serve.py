@@ -8,7 +8,7 @@ from twisted.internet.protocol import AbstractDatagramProtocol, DatagramProtocol
 from twisted.python.usage import UsageError
 
 from udpservices.aio.kind import speaks_asyncio
-from udpservices.options import DatagramOptions, Row, repeated
+from udpservices.options import GroupOptions, Row, repeated
 from udpservices.runtime.arguments import Argument, argument
 from udpservices.runtime.handlers import is_handler
 from udpservices.runtime.lookup import named
@@ -28,7 +28,7 @@ def _named_protocol(name: str) -> Any:
 class Serve(DatagramProtocol):
     """Stands for the protocol that the user names."""
 
-    class Options(DatagramOptions):
+    class Options(GroupOptions):
         """What to serve."""
 
         optParameters: ClassVar[list[Row]] = [

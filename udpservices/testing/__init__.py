@@ -13,17 +13,17 @@ fixtures: `udpservices.pytest_plugin`.
 """
 
 from udpservices.testing.datagrams import batch, sender
+from udpservices.testing.loopback import LoopbackService, serving
 from udpservices.testing.network import MemoryNetwork
 from udpservices.testing.reactor import MemoryDatagramReactor
-from udpservices.testing.served import Served, serving
 from udpservices.testing.transport import Membership, MemoryDatagramTransport, connect
 
 __all__ = [
+    "LoopbackService",
     "Membership",
     "MemoryDatagramReactor",
     "MemoryDatagramTransport",
     "MemoryNetwork",
-    "Served",
     "batch",
     "connect",
     "sender",

@@ -24,7 +24,7 @@ MAX_DATAGRAM = 65535
 #: Together they would lock step with such a client.
 FEW = 8
 
-#: Of one datagram or flow nothing waits for another turn, which may be long in coming: a policy may have made more of it.
+#: Of one datagram or flow nothing waits for another turn, which may be long in coming, though a policy made more of it.
 ALL = maxsize
 
 

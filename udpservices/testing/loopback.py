@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 PATIENCE = 5.0
 
 
-class Served:
+class LoopbackService:
     """A service that runs, and its first port."""
 
     def __init__(self, services: list[Any], turning: Turning) -> None:
@@ -93,7 +93,7 @@ class Served:
 
 
 @contextmanager
-def serving(protocol: Any, *words: str, host: str = "127.0.0.1") -> Iterator[Served]:
+def serving(protocol: Any, *words: str, host: str = "127.0.0.1") -> Iterator[LoopbackService]:
     """Serve a protocol on a port of loopback that the kernel chooses, as ``udpserve`` does, as long as this lasts.
 
     `protocol` is what a plugin line may name: a class, a function that answers, or what makes protocols. `words` are
@@ -105,7 +105,7 @@ def serving(protocol: Any, *words: str, host: str = "127.0.0.1") -> Iterator[Ser
     with reactor_turns() as turning:
         services = turning.run(lambda: _started(protocol, words, host))
         try:
-            yield Served(services, turning)
+            yield LoopbackService(services, turning)
         finally:
             turning.run(lambda: services[-1].stopService())
 
