@@ -202,15 +202,17 @@ class Delivery:
         outer = writer.current
         arriving = zip(payloads, peers, strict=True)
         self._arriving.append(arriving)
-        due = monotonic() + LONGEST_WAIT
+        due, handled = monotonic() + LONGEST_WAIT, 0
         for payload, peer in arriving if len(payloads) <= limit else islice(arriving, limit):
             writer.current = peer
+            handled += 1
             try:
                 received(payload, peer)
             except BaseException:
                 self._faults.protocol_failed("datagramReceived")
-            if monotonic() > due:
-                writer.send_what_is_due()
+            if (now := monotonic()) > due:
+                writer.send_what_is_due(goes_on=handled > FEW)
+                due, handled = now + LONGEST_WAIT, 0
         writer.go_back_to(outer)
         self._arriving.pop()
         self._rest = [*arriving, *self._rest]

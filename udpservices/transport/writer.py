@@ -149,10 +149,15 @@ class Writer:
             self._send_gathered()
         self._answered = None
 
-    def send_what_is_due(self) -> None:
-        """Send what was gathered, and each datagram at once from now on: what is handled takes its time."""
+    def send_what_is_due(self, *, goes_on: bool) -> None:
+        """Send what was gathered, and gather what follows where that `goes_on` at a pace.
+
+        Else each datagram leaves at once from now on: what is handled takes its time.
+        """
         if self.is_gathering:
             self.flush()
+        if goes_on:
+            self.gather()
 
     def _send_gathered(self) -> None:
         data, peers = self._data, self._peers
