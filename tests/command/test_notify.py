@@ -63,6 +63,7 @@ def test_life(manager: Manager, runner: str) -> None:
         assert before <= int(stamp) <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         os.kill(process.pid, signal.SIGTERM)
         manager.wait_for("STOPPING=1")
+        manager.wait_for("EXTEND_TIMEOUT_USEC=10100000")
         assert not process.says("stopped")
         process.wait()
 

@@ -112,7 +112,7 @@ class Daemon:
             self._stop_once()
             return
         self._log.info("{name}: draining for {seconds:g} s before the end", name=name, seconds=self._drain)
-        self._notifier.stopping()
+        self._notifier.stopping(self._drain)
         self._services.drain()
         self._reactor.callLater(self._drain, self._stop_once)
 
@@ -125,6 +125,9 @@ class Daemon:
         self._is_stopping = True
         self._stop = lambda: None
         self._notifier.stopping()
+        for leaf in self._leaves:
+            if hasattr(leaf, "forsake"):
+                leaf.forsake()
 
     def _hurry(self, name: str) -> None:
         """Told a second time: end now. A service that still has something to wait for has it no longer."""

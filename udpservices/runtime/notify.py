@@ -13,6 +13,9 @@ from twisted.logger import Logger
 #: Seconds between two looks at the counts, where the watchdog does not ask for more.
 STATUS_INTERVAL = 2.0
 
+#: Seconds that a service needs after it has drained, at most.
+GRACE = 10.0
+
 
 class Notifier:
     """Tells the service manager over ``$NOTIFY_SOCKET``; where there is none, nobody."""
@@ -45,9 +48,9 @@ class Notifier:
         """A reload begins; `ready` ends it."""
         self.tell("RELOADING=1", f"MONOTONIC_USEC={clock_gettime_ns(CLOCK_MONOTONIC) // 1000}")
 
-    def stopping(self) -> None:
-        """The end begins."""
-        self.tell("STOPPING=1")
+    def stopping(self, seconds: float = 0.0) -> None:
+        """The end begins, and may come so many seconds later than the manager would wait for it."""
+        self.tell("STOPPING=1", *([f"EXTEND_TIMEOUT_USEC={int((seconds + GRACE) * 1e6)}"] if seconds else []))
 
     def watch(self, reactor: Any, status: Callable[[], str], is_well: Callable[[], bool]) -> None:
         """Send the status whenever it is another, and feed the watchdog as long as all is well."""
