@@ -12,6 +12,7 @@ AncillaryField = Literal["arrival_time", "hop_limit", "traffic_class", "drops", 
 
 if TYPE_CHECKING:
     from udpservices.transport.engine.base import NetworkError
+    from udpservices.transport.engine.peers import Peer
     from udpservices.transport.port import DatagramPort
 
     class _Base:
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
         noisy: bool
         transport: DatagramPort
 
-        def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> Awaitable[None] | None:
-            """A datagram has come, from the peer at `addr`, a `udpservices.Peer`. May be a coroutine."""
+        def datagramReceived(self, datagram: bytes, addr: Peer) -> Awaitable[None] | None:
+            """A datagram has come, from the peer at `addr`, a ``(host, port)`` pair. May be a coroutine."""
 
         def startProtocol(self) -> None:
             """The port is open."""

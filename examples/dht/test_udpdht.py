@@ -1,6 +1,7 @@
 """What udpdht says, tried without a socket."""
 
 import itertools
+from typing import Any
 
 import pytest
 from bencode2 import bdecode, bencode
@@ -15,6 +16,8 @@ ME = b"m" * 20
 YOU = b"y" * 20
 TARGET = b"t" * 20
 
+Message = dict[bytes, Any]
+
 
 class Beside:
     """A node on a transport in memory, and what a peer hears of it."""
@@ -24,16 +27,16 @@ class Beside:
         self.node = Node(self.reactor, list(bootstrap), ME)
         self.transport: MemoryDatagramTransport = self.reactor.listenUDP(6881, self.node, host)
 
-    def hears(self, message: object, addr: tuple[str, int] | None = PEER) -> None:
+    def hears(self, message: object, addr: tuple[str, int] = PEER) -> None:
         """Let it receive a message."""
         self.node.datagramReceived(message if isinstance(message, bytes) else bencode(message), addr)
 
-    def said(self) -> list[tuple[dict, tuple[str, int] | None]]:
+    def said(self) -> list[tuple[Message, Any]]:
         """What it has sent since this was asked before."""
         written, self.transport.written = self.transport.written, []
         return [(bdecode(datagram), addr) for datagram, addr in written]
 
-    def answers(self, method: bytes, arguments: object, addr: tuple[str, int] = PEER) -> dict:
+    def answers(self, method: bytes, arguments: object, addr: tuple[str, int] = PEER) -> Message:
         """Its answer to a query."""
         self.said()
         self.hears({b"t": b"xy", b"y": b"q", b"q": method, b"a": arguments}, addr)
@@ -48,7 +51,7 @@ class Beside:
         _, asked = self.said()
         self.answer(asked, node)
 
-    def answer(self, asked: tuple[dict, tuple[str, int] | None], node: bytes, **values: object) -> None:
+    def answer(self, asked: tuple[Message, Any], node: bytes, **values: object) -> None:
         """Let it hear an answer to what it asked."""
         query, addr = asked
         self.hears({b"t": query[b"t"], b"y": b"r", b"r": {"id": node, **values}}, addr)
@@ -172,7 +175,7 @@ def test_an_answer_that_names_nonsense(nodes: object) -> None:
 @pytest.mark.parametrize(
     "answer", [{b"y": b"e", b"e": [201, b"no"]}, {b"y": b"e"}, {b"y": b"r"}, {b"y": b"r", b"r": {b"id": b"short"}}]
 )
-def test_refusals(answer: dict) -> None:
+def test_refusals(answer: Message) -> None:
     """Who refuses, or answers with nonsense, is not known."""
     beside = Beside(PEER)
     ((asked, _),) = beside.said()

@@ -13,6 +13,7 @@ from twisted.internet.task import deferLater
 from tests.runtime.running import maker, on_reactor, running, service_of, until
 from tests.support import ROOT, ask, logged, serving, text, udp_socket
 from udpservices import DatagramPort, Protocol
+from udpservices.runtime.hooks import check_protocol, said
 
 #: What protocols of this module were told, in order.
 told: list[Any] = []
@@ -276,3 +277,17 @@ def test_base_class_without_a_receiver_is_told() -> None:
 
 class Deaf(Protocol):
     pass
+
+
+def test_class_that_has_every_name() -> None:
+    """As those for calls over the network have: what an instance makes up is nothing that it says."""
+
+    class Remote:
+        def __getattr__(self, name: str) -> Any:
+            return name
+
+        def datagram_received(self, datagram: bytes, addr: Any) -> None:
+            pass
+
+    check_protocol(Remote(), "Remote", None)
+    assert said(Remote(), "default_rate") is None

@@ -55,7 +55,7 @@ class _Bound(NamedTuple):
 
     sock: socket.socket
     endpoint: Endpoint
-    protocol: Served
+    protocol: Any
 
 
 class DatagramService(Service):

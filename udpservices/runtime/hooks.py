@@ -29,19 +29,26 @@ _HOOKS = (
 _NEAR, _LENGTH = 0.9, 10
 
 
+def said(protocol: Any, name: str, default: Any = None) -> Any:
+    """What a class, an instance or a function has by a name; a class may make something up for every name."""
+    kind = protocol if isinstance(protocol, type) else type(protocol)
+    own = {} if kind is protocol else getattr(protocol, "__dict__", {})
+    return own[name] if name in own else getattr(kind, name, default)
+
+
 def check_attributes(protocol: Any) -> None:
     """Refuse attributes of a class or an instance that are not what they must be. Raises Mistake."""
-    rate = getattr(protocol, "default_rate", 0)
+    rate = said(protocol, "default_rate", 0)
     if isinstance(rate, bool) or not isinstance(rate, int) or rate < 0:
         raise _wrong(protocol, "default_rate", rate, "a whole number of datagrams a second, 0 for no limit")
-    pending = getattr(protocol, "max_pending", 1)
+    pending = said(protocol, "max_pending", 1)
     if isinstance(pending, bool) or not isinstance(pending, int) or pending < 1:
         raise _wrong(protocol, "max_pending", pending, "a whole number above 0")
-    families = getattr(protocol, "families", "both")
+    families = said(protocol, "families", "both")
     if not isinstance(families, str) or families not in FAMILIES:
         raise _wrong(protocol, "families", families, f"one of {', '.join(FAMILIES)}")
     for name in _NEVER_WAIT:
-        if iscoroutinefunction(getattr(protocol, name, None)):
+        if iscoroutinefunction(said(protocol, name)):
             cure = "serviceStarted and serviceStopping may be coroutines, as may datagramReceived"
             raise Mistake(f"{_owner(protocol)}.{name} must be no coroutine: {cure}", place_of(protocol, name))
     if isinstance(protocol, type) and not _receives(protocol) and (near := _meant(protocol)):
@@ -55,12 +62,13 @@ def check_protocol(protocol: Any, maker: str, place: str | None) -> None:
     """
     if protocol is None:
         raise Mistake(f"{maker} returned nothing: it must return a protocol", place)
-    if isinstance(protocol, type) or not (hasattr(protocol, "makeConnection") or hasattr(protocol, RECEIVERS[2])):
+    if isinstance(protocol, type) or not (said(protocol, "makeConnection") or said(protocol, RECEIVERS[2])):
         what = protocol.__qualname__ if isinstance(protocol, type) else f"a {type(protocol).__qualname__}"
         raise Mistake(f"{maker} returned {what}, which is no protocol", place)
     check_attributes(protocol)
     try:
-        asked_by(protocol)
+        if said(protocol, "ancillary") is not None:
+            asked_by(protocol)
     except ValueError as error:
         raise Mistake(str(error), place_of(protocol, "ancillary")) from error
     if not _receives(protocol):
@@ -78,7 +86,7 @@ def _owner(protocol: Any) -> str:
 def _receives(protocol: Any) -> bool:
     inherited = AbstractDatagramProtocol.datagramReceived
     return any(
-        (method := getattr(protocol, name, None)) is not None and getattr(method, "__func__", method) is not inherited
+        (method := said(protocol, name)) is not None and getattr(method, "__func__", method) is not inherited
         for name in RECEIVERS
     )
 

@@ -11,7 +11,7 @@ from udpservices.aio.kind import speaks_asyncio
 from udpservices.options import DatagramOptions, GroupOptions
 from udpservices.runtime.arguments import Argument, bound
 from udpservices.runtime.handlers import handler_class, is_handler
-from udpservices.runtime.hooks import RECEIVERS, check_attributes, check_protocol, near_misses
+from udpservices.runtime.hooks import RECEIVERS, check_attributes, check_protocol, near_misses, said
 from udpservices.runtime.places import Mistake, name_of, place_of, told
 
 _log = Logger()
@@ -121,7 +121,7 @@ def protocol_maker(protocol: Any, label: str, options: Any, reactor: Any) -> Cal
 
 def _share_state(protocol: Any, states: list[Any], options: Any, reactor: Any) -> None:
     """Give a protocol the state of its service, made once of the class that it has as `State`."""
-    kind: Any = getattr(protocol, "State", None)
+    kind: Any = said(protocol, "State")
     is_class = isinstance(kind, type)
     if not is_class or "state" in getattr(protocol, "__dict__", ()) or hasattr(kind, "__members__"):
         return  # somebody's own: an enumeration of what it does, say

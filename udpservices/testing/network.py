@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from twisted.internet.protocol import AbstractDatagramProtocol
 
 from udpservices.net.addresses import Target, is_multicast, is_wildcard, parse_host
 from udpservices.policy.impairment import ImpairedPath, Impairment
@@ -11,6 +10,7 @@ from udpservices.testing.reactor import MemoryDatagramReactor
 from udpservices.testing.transport import MemoryDatagramTransport
 from udpservices.transport.engine.peers import Peer
 from udpservices.transport.policy import Policy
+from udpservices.transport.served import Served
 
 #: Seconds that a datagram is under way.
 LATENCY = 0.001
@@ -78,7 +78,7 @@ class MemoryNetwork(MemoryDatagramReactor):
             transport.path = ImpairedPath(self._impairment, transport.deliver, transport.counters, self)
         return transport
 
-    def connect(self, protocol: AbstractDatagramProtocol, host: str, port: int = 0) -> MemoryDatagramTransport:
+    def connect(self, protocol: Served, host: str, port: int = 0) -> MemoryDatagramTransport:
         """Start a protocol on a transport of its own; port 0 becomes a number from 49152 on.
 
         Raises as `listenUDP` does.

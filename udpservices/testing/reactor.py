@@ -8,13 +8,13 @@ from typing import Any
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import CannotListenError, InvalidAddressError
 from twisted.internet.interfaces import IReactorMulticast, IReactorUDP
-from twisted.internet.protocol import AbstractDatagramProtocol
 from twisted.internet.testing import MemoryReactorClock
 from zope.interface import implementer
 
 from udpservices.net.addresses import is_wildcard, parse_host
 from udpservices.testing.transport import MemoryDatagramTransport
 from udpservices.transport.delivery import MAX_DATAGRAM
+from udpservices.transport.served import Served
 
 
 def _collide(taken: IPv4Address | IPv6Address, host: str, port: int) -> bool:
@@ -39,7 +39,7 @@ class MemoryDatagramReactor(MemoryReactorClock):
     def listenUDP(
         self,
         port: int,
-        protocol: AbstractDatagramProtocol,
+        protocol: Served,
         interface: str = "",
         maxPacketSize: int = MAX_DATAGRAM,
     ) -> Any:
@@ -50,7 +50,7 @@ class MemoryDatagramReactor(MemoryReactorClock):
         """
         return self._listen(port, protocol, interface, multiple=False)
 
-    def _listen(self, port: int, protocol: AbstractDatagramProtocol, interface: str, *, multiple: bool) -> Any:
+    def _listen(self, port: int, protocol: Served, interface: str, *, multiple: bool) -> Any:
         host = interface or "0.0.0.0"
         try:
             parse_host(host)
@@ -68,7 +68,7 @@ class MemoryDatagramReactor(MemoryReactorClock):
     def listenMulticast(
         self,
         port: int,
-        protocol: AbstractDatagramProtocol,
+        protocol: Served,
         interface: str = "",
         maxPacketSize: int = MAX_DATAGRAM,
         listenMultiple: bool = False,

@@ -11,7 +11,6 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionDone, InvalidAddressError, MessageLengthError, MulticastJoinError
 from twisted.internet.interfaces import IListeningPort, IMulticastTransport
-from twisted.internet.protocol import AbstractDatagramProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -20,6 +19,7 @@ from udpservices.testing.datagrams import Sent, batch, pairs
 from udpservices.transport.counters import Counters
 from udpservices.transport.engine.peers import Peer
 from udpservices.transport.engine.plain import LONGEST
+from udpservices.transport.served import Served
 
 
 class Membership(NamedTuple):
@@ -43,7 +43,7 @@ class MemoryDatagramTransport:
         self._loopback = True
         self._ttl = 1
         self._interface: str | int = 0 if ":" in host else "0.0.0.0"
-        self._protocol: AbstractDatagramProtocol | None = None
+        self._protocol: Served | None = None
         #: What was written: datagrams and where they go, None where the transport is connected.
         self.written: list[tuple[bytes, Any]] = []
         #: Whom the transport is connected to.
@@ -58,7 +58,7 @@ class MemoryDatagramTransport:
         self.listening = False
         self._has_stopped = False
 
-    def start(self, protocol: AbstractDatagramProtocol) -> None:
+    def start(self, protocol: Served) -> None:
         """Give the transport to a protocol and start it, as a port does."""
         self._protocol = protocol
         self.label = self.label or type(protocol).__name__
@@ -236,7 +236,7 @@ class MemoryDatagramTransport:
             return None
 
 
-def connect(protocol: AbstractDatagramProtocol, host: str = "192.0.2.1", port: int = 9999) -> MemoryDatagramTransport:
+def connect(protocol: Served, host: str = "192.0.2.1", port: int = 9999) -> MemoryDatagramTransport:
     """Start a protocol on a transport of its own, with this local address."""
     transport = MemoryDatagramTransport(host, port)
     transport.start(protocol)

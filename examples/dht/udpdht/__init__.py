@@ -9,8 +9,6 @@ from functools import partial
 from typing import Any, ClassVar, Self
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IUDPTransport
-from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -18,7 +16,7 @@ from twisted.python.failure import Failure
 from udpdht import krpc
 from udpdht.krpc import Addr
 from udpdht.table import Table
-from udpservices import DatagramOptions
+from udpservices import DatagramOptions, Protocol
 from udpservices.net import endpoint_text, is_literal, resolve_host, split_target
 from udpservices.options import Row, repeated
 
@@ -41,11 +39,10 @@ class Refused(Exception):
     """Somebody answered a query with an error."""
 
 
-class Node(DatagramProtocol):
+class Node(Protocol):
     """Knows other nodes, and tells who asks which of them are closest to an identity."""
 
     noisy = False
-    transport: IUDPTransport
     _log = Logger()
 
     class Options(DatagramOptions):
@@ -170,7 +167,7 @@ class Node(DatagramProtocol):
         self._try(b"find_node", addr, target=self.identity)
 
     def _lost(self, addr: Addr, failure: Failure) -> None:
-        if not failure.check(CancelledError):
+        if not isinstance(failure.value, CancelledError):
             self.table.lost(addr)
 
     # All the time

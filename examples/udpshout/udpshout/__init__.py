@@ -2,19 +2,15 @@
 
 from typing import ClassVar, Self
 
-from twisted.internet.interfaces import IUDPTransport
-from twisted.internet.protocol import DatagramProtocol
-
-from udpservices import DatagramOptions
+from udpservices import DatagramOptions, Protocol
 from udpservices.options import Row
 
 
-class Shout(DatagramProtocol):
+class Shout(Protocol):
     """Sends back in capitals what it receives."""
 
     noisy = False
     reflector = True  # answers whatever it gets
-    transport: IUDPTransport
 
     class Options(DatagramOptions):
         """What udpshout adds to the options that every service has."""
