@@ -7,6 +7,7 @@ import getopt
 import signal
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any, ClassVar, NamedTuple, NoReturn
 
 from twisted.application.service import IServiceMaker
@@ -19,6 +20,12 @@ from udpservices.units import nearest
 
 #: The command that runs others, which is meant where none is named.
 BUNDLE = "udpservices"
+
+#: The commands that serve nothing: the module of each, which has a function `main(words)` for its own words, and a line
+#: for the help. It returns the exit status and raises UsageError.
+OTHERS = {
+    "new": ("udpservices.new", "Make a folder with a service of your own that runs."),
+}
 
 
 def _log_format(text: str) -> str:
@@ -65,6 +72,10 @@ def run(words: Sequence[str]) -> int:
 
     name = BUNDLE
     try:
+        if words and words[0] in OTHERS:
+            name = words[0]
+            status: int = import_module(OTHERS[name][0]).main(words[1:])
+            return status
         if (reactor := _last(words, "reactor")) is not None:
             choose_reactor(reactor)  # before anything imports one
         command = _command(words)
@@ -114,7 +125,7 @@ def _command(words: Sequence[str]) -> Command:
             raise UsageError("a command, or --config FILE, is missing: udpservices --help lists them")
         return Command(makers[BUNDLE], list(words))
     if rest[0] not in makers:
-        near = nearest(rest[0], makers)
+        near = nearest(rest[0], [*makers, *OTHERS])
         raise UsageError(f"there is no command {rest[0]!r}" + (f": did you mean {near!r}?" if near else ""))
     return Command(makers[rest[0]], [*list(words)[: len(words) - len(rest)], *rest[1:]])
 
@@ -140,7 +151,10 @@ def _help(makers: dict[str, Any]) -> int:
     print("Usage: udpservices [options] COMMAND [options]\n       udpservices [options] --config FILE\n\nCommands:")
     for name in ours:
         print(f"    {name:{width}}  {makers[name].description}")
-    print("    …, and the others of twistd --help\n\nOptions, before the command or after it; each command has its own besides (COMMAND --help):")
+    print("    …, and the others of twistd --help\n\nCommands that serve nothing:")
+    for name, (_, description) in OTHERS.items():
+        print(f"    {name:{width}}  {description}")
+    print("\nOptions, before the command or after it; each command has its own besides (COMMAND --help):")
     for name, _, default, text, *_ in RunnerOptions.optParameters:
         print(f"    --{name + '=':{width}}  {text}" + (f" [default: {default}]" if default else ""))
     return 0
