@@ -31,6 +31,37 @@ def test_full_queue(runner: str) -> None:
         process.wait_for("udpecho stopped: 200 received, 200 answered, 0 dropped")
 
 
+SLOW = """
+import time
+
+from twisted.internet.protocol import DatagramProtocol
+
+class Slow(DatagramProtocol):
+    def datagramReceived(self, datagram, addr):
+        print("is slow", flush=True)
+        time.sleep(0.01)
+        self.transport.write(datagram, addr)
+"""
+
+
+@each
+@pytest.mark.parametrize("is_told_twice", [False, True])
+def test_what_is_not_read_is_dropped(runner: str, is_told_twice: bool, tmp_path: Path) -> None:
+    """Where there is no time for all that has arrived, the last line says how many there were."""
+    (tmp_path / "slow.py").write_text(SLOW)
+    words = ("udpserve", "--protocol", "slow.Slow", "--listen", "127.0.0.1:0")
+    with command(*words, runner=EACH[runner], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)}) as (process, number):
+        with udp_socket() as client:
+            for _ in range(1000):
+                client.sendto(b"hello", ("127.0.0.1", number))
+            os.kill(process.pid, signal.SIGTERM)
+            if is_told_twice:
+                process.wait_for("shutting down")
+            assert (process.stop() if is_told_twice else process.wait()) == TERMINATED[runner]
+        counts = process.wait_for(r"udpserve stopped: 1000 received, (\d+) answered, (\d+) dropped")
+        assert 0 < int(counts[1]) < 1000 == int(counts[1]) + int(counts[2])
+
+
 def test_a_flood_is_no_reason_to_stay() -> None:
     """A queue that is never empty is read for a second."""
     with command("udpdiscard", "--listen", "127.0.0.1:0") as (process, number), udp_socket() as client:

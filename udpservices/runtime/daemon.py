@@ -19,6 +19,9 @@ from udpservices.runtime.status import Progress, status
 #: Seconds between the second signal to stop and an end in disorder.
 HURRY = 0.2
 
+#: Seconds in which services that have not read all count the rest.
+COUNT_OUT = 0.5
+
 #: Seconds between that signal and the end of a process whose reactor does not get to it.
 LAST_PATIENCE = 2.0
 
@@ -125,9 +128,9 @@ class Daemon:
         self._is_stopping = True
         self._stop = lambda: None
         self._notifier.stopping()
-        for leaf in self._leaves:
-            if hasattr(leaf, "forsake"):
-                leaf.forsake()
+        listening = [leaf for leaf in self._leaves if hasattr(leaf, "forsake")]
+        for leaf in listening:
+            leaf.forsake(COUNT_OUT / len(listening))
 
     def _hurry(self, name: str) -> None:
         """Told a second time: end now. A service that still has something to wait for has it no longer."""

@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from time import monotonic
 from typing import Any, NamedTuple, Protocol, cast
 
 from twisted.application.service import Service
@@ -113,7 +114,7 @@ class DatagramService(Service):
         self._bound: list[_Bound] = []
         # Who opened the sockets of the ports.
         self._opened_by: dict[DatagramPort, Endpoint] = {}
-        self._is_hurried = False
+        self._is_hurried, self._count_out = False, 0.0
         #: Whether other processes read from its sockets too, whoever opened those.
         self.shares_sockets = False
         #: The open ports while the service runs.
@@ -176,7 +177,7 @@ class DatagramService(Service):
         """Bind, if that is not done, and read. Raises as `bind` does."""
         self.bind()
         super().startService()
-        self._is_hurried = False
+        self._is_hurried, self._count_out = False, 0.0
         self._counted = []
         for remark in self._remarks:
             self._log.info("{label} {remark}", label=self._label, remark=remark)
@@ -248,11 +249,18 @@ class DatagramService(Service):
         """Wait for nothing more while the service stops."""
         self._is_hurried = True
 
-    async def _wait_for(self, ports: Sequence[DatagramPort]) -> None:
-        """Until nothing is left to be read, and no coroutine of a protocol waits; for `READ_OUT` seconds at most."""
+    def forsake(self, seconds: float) -> None:
+        """Nobody follows: what is not read when the service stops is lost, and told as dropped.
+
+        To count it may take so many seconds.
+        """
+        self._count_out = seconds
+
+    async def _wait_for(self, ports: Sequence[DatagramPort], *, arrivals: bool) -> None:
+        """Until no coroutine of a protocol waits, nor any of the `arrivals`; for `READ_OUT` seconds at most."""
         until = self._reactor.seconds() + READ_OUT
         while not self._is_hurried and self._reactor.seconds() < until:
-            if any(port.has_waiting for port in ports):
+            if arrivals and any(port.has_waiting for port in ports):
                 await deferLater(cast("IReactorTime", self._reactor), 0)
             elif any(port.pending for port in ports):
                 await deferLater(cast("IReactorTime", self._reactor), LOOK)
@@ -260,10 +268,14 @@ class DatagramService(Service):
                 return
 
     async def _end(self, ports: Sequence[DatagramPort], companions: Sequence[Companion]) -> None:
-        await self._wait_for(ports)
+        await self._wait_for(ports, arrivals=True)
         for port in ports:
             port.tell("serviceStopping")
-        await self._wait_for(ports)
+        await self._wait_for(ports, arrivals=False)
+        until = monotonic() + self._count_out
+        for port in ports:
+            if self._count_out and not port.is_shared:
+                port.forsake(until)
         for port in ports:
             self._opened_by.pop(port, None)
         ends: list[Callable[[], object]] = [one.stop for one in companions]

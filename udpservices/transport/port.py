@@ -3,7 +3,9 @@
 import enum
 import os
 import socket
+import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from inspect import iscoroutine
 from typing import Any
 
@@ -17,13 +19,14 @@ from twisted.python import log
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from udpservices.net import sockopts
+from udpservices.net import bpf, sockopts
 from udpservices.net.addresses import Target, endpoint_text, host_and_port, parse_host, parse_target
-from udpservices.net.sockets import adopted_socket, is_readable, settle_options
+from udpservices.net.sockets import CLOSED, adopted_socket, is_readable, settle_options
 from udpservices.transport.batch import Batch
 from udpservices.transport.counters import Counters
 from udpservices.transport.delivery import MAX_DATAGRAM
 from udpservices.transport.engine import ancillary
+from udpservices.transport.engine.libc import SLOTS
 from udpservices.transport.engine.peers import Peer, peer_at
 from udpservices.transport.multicast import MulticastMethods
 from udpservices.transport.open_ports import open_ports
@@ -302,6 +305,32 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
             self._stopped.append(stopped)
         self._loseConnection()
         return stopped
+
+    def forsake(self, until: float) -> None:
+        """Deliver nothing more, and count what waits in the socket as `withheld`: it is lost when that is closed.
+
+        What arrives from now on is refused where a filter can do that. The count ends at the second `until` of a
+        monotonic clock.
+        """
+        parts = self._parts
+        if parts is None:
+            return
+        parts.delivery.turn_away()
+        if bpf.is_available():
+            with suppress(OSError):
+                bpf.attach(self.socket, bpf.assemble([bpf.end(bpf.DROP)]))
+        engine = parts.many if parts.many.can_receive else parts.plain
+        while time.monotonic() < until:
+            try:
+                received = engine.receive(SLOTS)
+            except OSError as error:
+                if error.errno in CLOSED:
+                    return
+                continue  # of the network: others wait behind it
+            if received is None:
+                return
+            self.counters.received += len(received)
+            self.counters.withheld += len(received)
 
     def _loseConnection(self) -> None:
         if self._state is State.OPEN and self._parts is not None:
