@@ -45,7 +45,7 @@ class Command(NamedTuple):
     @property
     def fails(self) -> bool:
         """Whether it shows a user's error: a line that starts with the command's name."""
-        return bool(self.shown) and re.match(r"udp\w+: ", self.shown[0]) is not None
+        return bool(self.shown) and re.match(r"udp\w+( new)?: ", self.shown[0]) is not None
 
 
 def commands(block: Block) -> list[Command]:

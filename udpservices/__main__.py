@@ -73,8 +73,8 @@ def run(words: Sequence[str]) -> int:
     name = BUNDLE
     try:
         if words and words[0] in OTHERS:
-            name = words[0]
-            status: int = import_module(OTHERS[name][0]).main(words[1:])
+            name = f"{BUNDLE} {words[0]}"
+            status: int = import_module(OTHERS[words[0]][0]).main(words[1:])
             return status
         if (reactor := _last(words, "reactor")) is not None:
             choose_reactor(reactor)  # before anything imports one

@@ -82,7 +82,7 @@ def test_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[s
     Path("file").touch()
     with pytest.raises(SystemExit) as ended:
         command(["new", *words])
-    assert str(ended.value) == f"new: {line}"
+    assert str(ended.value) == f"udpservices new: {line}"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "there"]
 
 
@@ -90,7 +90,7 @@ def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
     """Also the superuser cannot write there."""
     ended = run(BIN / "udpservices", "new", "udpcaesar", cwd="/proc")
     assert ended.returncode == 1
-    assert re.fullmatch("new: cannot write udpcaesar.*: .+\n", ended.stderr), ended.stderr
+    assert re.fullmatch("udpservices new: cannot write udpcaesar.*: .+\n", ended.stderr), ended.stderr
 
 
 def test_help(tmp_path: Path) -> None:
