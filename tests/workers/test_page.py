@@ -1,0 +1,94 @@
+"""The page of counts: whole, however the worker ends that writes it."""
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from multiprocessing import get_context
+
+import pytest
+
+from udpservices.runtime.workers.page import _HEAD, Page
+from udpservices.transport.counters import Counters
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    with closing(Page()) as made:
+        yield made
+
+
+def test_nothing_yet(page: Page) -> None:
+    assert page.read() == {}
+    assert page.age is None
+
+
+def test_what_was_written(page: Page) -> None:
+    counts = {1: Counters(received=7, refused=Counter(rate=3)), 900: Counters(sent=1 << 70)}
+    page.write(counts)
+    assert page.read() == counts
+    assert page.age is not None
+    assert 0 <= page.age < 5
+    page.write({2: Counters(received=1)})
+    assert page.read() == {2: Counters(received=1)}
+
+
+def test_the_other_process_has_it(page: Page) -> None:
+    with closing(Page(os.dup(page.descriptor))) as other:
+        other.write({1: Counters(received=7)})
+        assert page.read() == {1: Counters(received=7)}
+
+
+def test_a_write_that_was_not_finished(page: Page) -> None:
+    """The half that is whole is the one before, until all of the next one is there."""
+    page.write({1: Counters(received=1)})
+    before = page._memory[:]
+    page.write({1: Counters(received=2)})
+    after = page._memory[:]
+    for written in range(_HEAD.size, min(len(after), 4096)):
+        page._memory[:] = before[: _HEAD.size] + after[_HEAD.size : written] + before[written:]
+        assert page.read() == {1: Counters(received=1)}
+        if written > _HEAD.size + 64 and before[written:] == after[written:]:
+            break
+
+
+def test_nonsense_is_nothing(page: Page) -> None:
+    """As of a worker whose protocol wrote where it should not."""
+    page.write({1: Counters(received=1)})
+    page._memory[_HEAD.size :] = b"\xff" * (len(page._memory) - _HEAD.size)
+    assert page.read() == {}
+
+
+def test_more_than_there_is_room_for(page: Page) -> None:
+    """It is told that the worker is there."""
+    many = {number: Counters(refused=Counter({f"{index}" * 50: 1 for index in range(100)})) for number in range(200)}
+    page.write(many)
+    assert page.read() == {}
+    assert page.age is not None
+
+
+def _write_for_ever(descriptor: int) -> None:
+    page = Page(descriptor)
+    number = 0
+    while True:
+        number += 1
+        page.write({1: Counters(received=number, sent=number), 2: Counters(received=number)})
+
+
+def test_two_processes(page: Page) -> None:
+    """One reads, and the other is killed while it writes: no count is of two different times, and none goes back."""
+    writer = get_context("fork").Process(target=_write_for_ever, args=(page.descriptor,))
+    writer.start()
+    try:
+        last, until = 0, time.monotonic() + 1
+        while time.monotonic() < until or last < 100:
+            read = page.read()
+            if read:
+                assert read[1].received == read[1].sent == read[2].received >= last
+                last = read[1].received
+    finally:
+        os.kill(writer.pid or 0, signal.SIGKILL)
+        writer.join()
+    assert page.read()[1].received >= last
