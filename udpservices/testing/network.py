@@ -2,7 +2,6 @@
 
 from typing import Any
 
-
 from udpservices.net.addresses import Target, is_multicast, is_wildcard, parse_host
 from udpservices.policy.impairment import ImpairedPath, Impairment
 from udpservices.testing.datagrams import batch, sender

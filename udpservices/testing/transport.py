@@ -43,7 +43,7 @@ class MemoryDatagramTransport:
         self._loopback = True
         self._ttl = 1
         self._interface: str | int = 0 if ":" in host else "0.0.0.0"
-        self._protocol: Served | None = None
+        self._protocol: Any = None
         #: What was written: datagrams and where they go, None where the transport is connected.
         self.written: list[tuple[bytes, Any]] = []
         #: Whom the transport is connected to.
