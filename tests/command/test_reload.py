@@ -177,6 +177,23 @@ class TestFiles:
             bundle.reload(echo("a", 0, "rate = 7"), expected="reloaded: 1 changed")
             assert ask("127.0.0.1", number, b"hello") == b"hello"
 
+    def test_what_is_no_file_any_more(self, tmp_path: Path) -> None:
+        """Nobody is waited for who might write to it."""
+        networks = tmp_path / "networks"
+        networks.touch()
+        text = echo("a", 0, f'deny-file = "{networks}"')
+        with served(tmp_path, text) as (bundle, number):
+            networks.unlink()
+            os.mkfifo(networks)
+            bundle.reload(text, expected="a.*deny-file.*has not come to its end yet, and is no regular file")
+            networks.unlink()
+            networks.touch()
+            bundle.path.unlink()
+            os.mkfifo(bundle.path)
+            os.kill(bundle.process.pid, signal.SIGHUP)
+            bundle.process.wait_for("some.toml: has not come to its end yet, and is no regular file")
+            assert ask("127.0.0.1", number, b"hello") == b"hello"
+
     def test_a_file_that_is_gone(self, tmp_path: Path) -> None:
         with served(tmp_path, echo("a", 0)) as (bundle, number):
             bundle.path.unlink()

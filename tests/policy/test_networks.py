@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import descriptors, run
+from udpservices.net import files
 from udpservices.policy import networks
 from udpservices.policy.networks import MAX_LINE, Network, Networks, parse_network, read_networks
 
@@ -154,7 +155,7 @@ class TestFiles:
         """A sparse file, or what somebody writes to without end."""
         path = tmp_path / "networks"
         path.write_text("192.0.2.1\n" * 200_000)
-        monkeypatch.setattr(networks, "MAX_FILE", 1 << 20)
+        monkeypatch.setattr(files, "MAX_FILE", 1 << 20)
         with pytest.raises(ValueError, match=r"^is longer than 1M$"):
             read_networks(str(path))
 
@@ -166,7 +167,7 @@ class TestFiles:
         writer.start()
         assert len(read_networks(str(path))) == 2
         writer.join()
-        monkeypatch.setattr(networks, "PATIENCE", 0.05)
+        monkeypatch.setattr(files, "PATIENCE", 0.05)
         with pytest.raises(ValueError, match=r"^has not come to its end in 0\.05 s, and is no regular file$"):
             read_networks(str(path))
         descriptor = os.open(path, os.O_RDWR)

@@ -9,6 +9,7 @@ from twisted.python import usage
 
 import twisted
 import udpservices
+from udpservices.net import files
 from udpservices.options import twistd
 from udpservices.units import nearest, one_line
 
@@ -95,11 +96,15 @@ class ServiceOptions(usage.Options):
             raise SystemExit("\n".join(f"{self.parent.subCommand}: {line}" for line in known.lines)) from None
 
     def again(self) -> Self:
-        """The options of the same words, which may name files that have changed. Raises ValueError."""
+        """The options of the same words, which may name files that have changed: no pipe is waited for.
+
+        Raises ValueError.
+        """
         fresh = type(self)()
         fresh.label = self.label
         try:
-            fresh.parseOptions(self.words)
+            with files.at_once():
+                fresh.parseOptions(self.words)
         except usage.UsageError as error:
             raise ValueError(str(error)) from error
         return fresh

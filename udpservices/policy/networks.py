@@ -1,27 +1,20 @@
 """Networks as people write them, in CIDR notation, one by one or a million in a file."""
 
-import os
 import re
-import select
 import socket
-import stat
-import time
 from array import array
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Network, ip_network
+
+from udpservices.net.files import chunks
 
 Network = IPv4Network | IPv6Network
 
 #: The bits of an address, by the version of IP.
 BITS = {4: 32, 6: 128}
 
-#: The longest file of networks, and the longest line of one, in bytes.
-MAX_FILE = 64 << 20
+#: The longest line of a file of networks, in bytes.
 MAX_LINE = 64 << 10
-
-#: Seconds in which what is no regular file, such as a pipe, must have come to its end.
-PATIENCE = 30.0
 
 _WORDS = "must be a network such as 192.0.2.0/24 or 2001:db8::/32, or an address"
 
@@ -151,7 +144,7 @@ def _parsed(number: int, text: str) -> tuple[int, int, int]:
 def _lines(name: str) -> Iterator[list[str]]:
     """The lines of a file, some at a time. Raises ValueError where it is too long, as endless ones are."""
     rest, number, mark = b"", 0, b"\xef\xbb\xbf"
-    for chunk in _chunks(name):
+    for chunk in chunks(name):
         data = rest + chunk
         if mark:
             if len(data) < len(mark) and mark.startswith(data):
@@ -165,27 +158,3 @@ def _lines(name: str) -> Iterator[list[str]]:
             raise ValueError(f"line {number + 1}: is longer than {MAX_LINE} bytes")
         yield lines
     yield rest.removeprefix(mark).decode().splitlines()
-
-
-def _chunks(name: str) -> Iterator[bytes]:
-    """The bytes of a file."""
-    # A FIFO that nobody writes to would keep open(2) waiting.
-    descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    try:
-        is_regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-        poller, deadline, size = select.poll(), time.monotonic() + PATIENCE, 0
-        poller.register(descriptor, select.POLLIN)
-        while True:
-            if not is_regular and not poller.poll(max(deadline - time.monotonic(), 0) * 1000):
-                raise ValueError(f"has not come to its end in {PATIENCE:g} s, and is no regular file")
-            chunk = b""
-            with suppress(BlockingIOError):
-                chunk = os.read(descriptor, 1 << 18)
-                if not chunk:
-                    return
-            size += len(chunk)
-            if size > MAX_FILE:
-                raise ValueError(f"is longer than {MAX_FILE >> 20}M")
-            yield chunk
-    finally:
-        os.close(descriptor)

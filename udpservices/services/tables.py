@@ -8,6 +8,7 @@ from twisted.plugin import getPlugins
 from twisted.python.usage import UsageError
 
 from udpservices.maker import DatagramServiceMaker
+from udpservices.net.files import chunks
 from udpservices.options import Mistakes, ProcessOptions
 from udpservices.services.clashes import clashes
 from udpservices.services.keys import Keys, KeysAbove, did_you_mean, folded, nested
@@ -61,7 +62,7 @@ def read(path: Path) -> File:
 
 def _document(path: Path) -> dict[str, Any]:
     try:
-        return loads(path.read_text(encoding="utf-8-sig"))  # some editors write a byte order mark
+        return loads(b"".join(chunks(str(path))).decode("utf-8-sig"))  # some editors write a byte order mark
     except OSError as error:
         raise Mistakes([f"--config {path}: {error.strerror}"]) from error
     except ValueError as error:  # what is not UTF-8, not TOML, or a number of thousands of digits
