@@ -8,10 +8,12 @@ import io
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from functools import partial
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from socket import AF_INET, AF_INET6, AddressFamily
-from typing import Any
+from typing import Any, Literal
 from unittest import mock
 
 from twisted.python.usage import UsageError
@@ -26,7 +28,7 @@ from udpservices.maker import DatagramServiceMaker
 from udpservices.net import addresses, exchange
 from udpservices.options import Mistakes
 from udpservices.policy.access import parse_network
-from udpservices.runtime import lookup
+from udpservices.runtime import arguments, lookup
 from udpservices.services import tables
 
 #: The commands, as twisted/plugins/udpservices_plugins.py has them.
@@ -124,6 +126,32 @@ def address(data: bytes) -> None:
 
 def _target(family: AddressFamily, text: str) -> addresses.Host:
     return addresses.parse_target((text, 9), family)
+
+
+def _called(
+    *,
+    a: int = 0,
+    b: float | None = None,
+    c: bool = False,
+    d: bytes = b"",
+    e: Literal["x", 5] = 5,
+    f: list[int] | None = None,
+    g: IPv4Address | IPv6Address | None = None,
+    h: Decimal = Decimal(0),
+    **more: str,
+) -> None:
+    """What an argument may be for."""
+
+
+def argument(data: bytes) -> None:
+    """``NAME=VALUE`` of whichever kind; a value of it can be called with."""
+
+    def parse(text: str) -> Any:
+        found = arguments.bound(_called, [arguments.argument(text)], "")
+        assert found is not None
+        return _called(*found.args, **found.kwargs)
+
+    read(parse, words_of(data))
 
 
 def _silently(parser: Callable[[str], Any], text: str) -> Any:
@@ -241,6 +269,11 @@ TARGETS = {
         address,
         [b"127.0.0.1", b"::1", b"fe80::1%lo", b"localhost:9999", b"[::1]:9", b"224.0.0.1", b"ff02::1", b"lo", b"2"],
         [b"%", b"::", b"::ffff:", b"<broadcast>", b"[", b"]", b":", b"255", b"\0", b"99999999999999999999"],
+    ),
+    "argument": Target(
+        argument,
+        [b"a=5", b"b=1e3", b"c=yes", b"d=x", b"e=x", b"f=1,2", b"g=::1", b"h=1.5", b"i=x"],
+        [b"=", b",", b"none", b"nan", b"_", b"\xd9\xa3", b"\xff", b"\n", b"9" * 5000],
     ),
     "environment": Target(environment, [b"2\n7\necho:echo", b"1\n8", b"", b"0\n7\n"], [b"7", b"\n", b":", b"\xd9\xa3"]),
     "options": Target(

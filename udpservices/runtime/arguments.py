@@ -1,6 +1,7 @@
 """From ``NAME=VALUE`` to the arguments of a function or a class, by its annotations."""
 
 import inspect
+import os
 import types
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -167,7 +168,7 @@ def _one(kind: Any, text: str) -> Any:
     if kind is bool:
         return _chosen({**dict.fromkeys(_TRUE, True), **dict.fromkeys(_FALSE, False)}, text.lower())
     if kind is bytes:
-        return text.encode()
+        return os.fsencode(text)
     if kind in (str, Any, object):
         return text
     if isinstance(kind, type) and issubclass(kind, Enum):

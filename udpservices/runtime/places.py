@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from udpservices.units import one_line
+
 _OURS = str(Path(__file__).parent.parent)
 
 
@@ -18,7 +20,7 @@ class Mistake(ValueError):
 
     def __init__(self, what: str, place: str | None = None) -> None:
         """`place` is a file and a line, as the functions below give it; None where that is not known."""
-        super().__init__(f"{what} ({place})" if place else what)
+        super().__init__(one_line(f"{what} ({place})" if place else what))
 
 
 def shown(file: str, line: int) -> str:
