@@ -518,3 +518,23 @@ def test_no_reactor_is_installed() -> None:
     )
     done = run(sys.executable, "-X", "dev", "-c", program)
     assert (done.stdout, done.stderr) == ("False\n", "")
+
+
+def test_protocol_with_a_method_of_every_name(on_loop: Run) -> None:
+    """As those of calls over the network have them: none of these is taken for one of ours."""
+
+    class Calls(Echo):
+        def __getattr__(self, name: str) -> Any:
+            return lambda *arguments: pytest.fail(f"{name} is called")
+
+    async def main(make: Any) -> None:
+        server, calls = await make(Calls, local_addr=ANY)
+        client, told = await make(Told, remote_addr=server.get_extra_info("sockname"))
+        client.sendto(b"hello")
+        await until(lambda: told.received)
+        server.sendto(b"to everybody", ("255.255.255.255", 9))
+        await until(lambda: calls.errors)
+        client.close()
+        server.close()
+
+    on_loop(main)

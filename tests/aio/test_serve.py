@@ -77,6 +77,13 @@ class Faulty(Echo):
         raise LookupError("no such thing")
 
 
+class Calls(Echo):
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return lambda *arguments: print(name, "is called", flush=True)
+
+
 class Wanting(Echo):
     def __init__(self, name):
         self.name = name
@@ -243,3 +250,12 @@ def test_plugin_line(folder: Path) -> None:
     with command("udpours", *WHERE, cwd=folder, env={"PYTHONPATH": str(folder)}) as process:
         number = int(process.wait_for(r"udpours listening on 127\.0\.0\.1:(\d+)/udp")[1])
         assert ask("127.0.0.1", number, b"which?") == b"asyncio.unix_events"
+
+
+def test_protocol_with_a_method_of_every_name(folder: Path) -> None:
+    """As those of calls over the network have them: none of these is taken for one of ours."""
+    with command("udpserve", "--protocol", "ours.Calls", *WHERE, cwd=folder) as process:
+        number = serving(process)
+        assert ask("127.0.0.1", number, b"hello") == b"hello"
+        process.stop()
+        assert "called" not in process.output

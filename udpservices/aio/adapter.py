@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 from collections.abc import Callable
+from inspect import getattr_static
 from typing import Any
 
 from twisted.internet.protocol import DatagramProtocol
@@ -37,7 +38,8 @@ class Adapter(DatagramProtocol):
         self.opened: Transport
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("opened", "protocol"):  # not yet
+        # Some protocols make a method of every name, for calls over the network, say.
+        if name in ("opened", "protocol") or getattr_static(self.protocol, name, None) is None:
             raise AttributeError(name)
         return getattr(self.protocol, name)
 

@@ -7,7 +7,8 @@ _OF_TWISTED = ("datagramReceived", "datagramsReceived")
 
 def speaks_asyncio(protocol: object) -> bool:
     """Whether a class, or an instance, is a datagram protocol as asyncio has them, and none as Twisted has them."""
-    return hasattr(protocol, "datagram_received") and not any(hasattr(protocol, name) for name in _OF_TWISTED)
+    kind = protocol if isinstance(protocol, type) else type(protocol)
+    return hasattr(kind, "datagram_received") and not any(hasattr(kind, name) for name in _OF_TWISTED)
 
 
 def wants_loop(protocol: Any, options: Any) -> bool:
