@@ -7,6 +7,8 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.support import ask, udp_socket
 from tests.workers.clients import Clients
 from tests.workers.running import REPLACED, group
@@ -95,3 +97,19 @@ def test_status(tmp_path: Path) -> None:
         served.process.wait_for(r"(?s)is stopped: .* is stopped: ")
         served.wait()
         assert served.stopped("udpserve") == (64, 64, 0)
+
+
+@pytest.mark.parametrize("more", [[], ["--share-socket"]], ids=["a socket each", "one socket"])
+def test_what_the_kernel_drops(more: list[str]) -> None:
+    """Is counted once, whoever reads from the socket."""
+    with group("udpdiscard", "--receive-buffer", "10k", *more) as served:
+        workers = served.workers
+        for pid in workers:
+            os.kill(pid, signal.SIGSTOP)
+        with Clients(served.number, 40) as clients:
+            clients.ask(25)
+        for pid in workers:
+            os.kill(pid, signal.SIGCONT)
+        received, _, dropped = served.stopped("udpdiscard")
+        assert dropped > 0
+        assert received + dropped == 1000

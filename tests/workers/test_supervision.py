@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from udpservices.runtime.workers.supervision import BUSY, PAUSE, SILENT, STOPPED, UNREAD, Verdict, Watch
+from udpservices.runtime.workers.supervision import ASKED, BUSY, PAUSE, SILENT, STOPPED, UNREAD, Verdict, Watch
 
 #: Seconds between two looks.
 STEP = 0.1
@@ -16,6 +16,7 @@ class Double:
     is_stopped: bool = False
     has_waiting: bool = False
     received: int = 0
+    is_asked: bool = False
 
 
 class Watching:
@@ -52,6 +53,12 @@ def test_silent_for_a_while() -> None:
 def test_hung() -> None:
     assert Watching(has_waiting=True).for_(BUSY + 0.3, silent=True) is Verdict.HUNG
     assert Watching().for_(SILENT + 0.3, silent=True) is Verdict.HUNG
+
+
+def test_asked() -> None:
+    """Whoever makes ready for other services may take long."""
+    assert Watching(is_asked=True, has_waiting=True).for_(ASKED - 0.2, silent=True) is Verdict.WELL
+    assert Watching(is_asked=True, has_waiting=True).for_(ASKED + 0.3, silent=True) is Verdict.HUNG
 
 
 def test_stopped() -> None:

@@ -137,6 +137,12 @@ class WorkerGroup:
         elif op == "told to stop":
             self._reactor.callLater(LOOK_INTERVAL, self._end_one, worker)
 
+    def _begin_gap(self, lane: int) -> None:
+        """What all lanes share is looked at for the first one alone."""
+        if lane not in self._gaps:
+            shared = {id(one.sock) for one in self._sockets(0)} if lane else ()
+            self._gaps[lane] = Gap(one for one in self._sockets(lane) if id(one.sock) not in shared)
+
     def _end_gap(self, lane: int) -> None:
         gap = self._gaps.pop(lane, None)
         if gap is not None:
@@ -179,7 +185,7 @@ class WorkerGroup:
         lane = self._lanes.index(worker) if worker in self._lanes else None
         if lane is not None:
             self._lanes[lane] = None
-            self._gaps.setdefault(lane, Gap(self._sockets(lane)))
+            self._begin_gap(lane)
         worker.close()
         if self._is_stopping:
             worker.tell_end()
@@ -223,7 +229,7 @@ class WorkerGroup:
             if verdict is not Verdict.WELL:
                 if worker in self._lanes:
                     lane = self._lanes.index(worker)
-                    self._gaps.setdefault(lane, Gap(self._sockets(lane)))
+                    self._begin_gap(lane)
                 worker.kill(verdict.value)
 
     # Counts

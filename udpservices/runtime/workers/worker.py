@@ -16,6 +16,7 @@ from udpservices.endpoints.held import Held, HeldSocket
 from udpservices.runtime.reload import DescribedServices, leaves
 from udpservices.runtime.workers.channel import Channel, Message
 from udpservices.runtime.workers.page import Page
+from udpservices.transport.counters import Counters
 from udpservices.transport.open_ports import open_ports
 
 #: Seconds between two looks of the worker at its counts, which it tells its parent.
@@ -99,6 +100,9 @@ class Worker:
         self._change: Any = None
         self._page: Any = None
         self._sockets: list[tuple[Socket, int]] = []
+        self._lane = 0
+        # Of each service, those that it has or had.
+        self._ports: dict[Any, list[Any]] = {}
         # Of the parent, which serves some itself.
         self._port_numbers: frozenset[int] = frozenset()
         self._is_quiet = False
@@ -141,6 +145,7 @@ class Worker:
     def _do_go(self, message: Message, descriptors: list[int]) -> None:
         """Serve, in the lane of a worker that is no more or the first one in it."""
         self._page = Page(descriptors[0])
+        self._lane = message["lane"]
         self._is_quiet = message["quiet"]
         services = _Services(self._entries, self._datagram_reactor, self._tell_end)
         try:
@@ -246,7 +251,8 @@ class Worker:
         self._publish()
         ended, self._ended = self._ended, []
         for leaf in ended:
-            self._channel.send({"op": "ended", "number": leaf.number, "counters": leaf.total()})
+            self._channel.send({"op": "ended", "number": leaf.number, "counters": self._total(leaf)})
+            self._ports.pop(leaf, None)
 
     def _leaves(self) -> list[Any]:
         return [] if self._services is None else list(leaves(self._services))
@@ -258,7 +264,15 @@ class Worker:
         for leaf in leaves:
             for port in leaf.ports:
                 port.look_at_drops()
-        self._page.write({leaf.number: leaf.total() for leaf in leaves})
+        self._page.write({leaf.number: self._total(leaf) for leaf in leaves})
+
+    def _total(self, leaf: Any) -> Counters:
+        """What a service did here; what the kernel dropped at a socket of all workers is the first lane's to tell."""
+        ports = self._ports.setdefault(leaf, list(leaf.ports)) if leaf.ports else self._ports.get(leaf, [])
+        total: Counters = leaf.total()
+        if self._lane:
+            total.overflowed -= sum(port.counters.overflowed for port in ports if port.is_shared)
+        return total
 
     def log(self, event: LogEvent) -> None:
         """Have the parent log an event, but for what it logs itself of the group."""
