@@ -10,9 +10,8 @@ from inspect import iscoroutine
 from typing import Any
 
 from twisted.internet import udp
-from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred, fail
-from twisted.internet.error import CannotListenError, ConnectionDone, ConnectionLost, InvalidAddressError
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableDescriptor, IReactorFDSet
 from twisted.internet.protocol import AbstractDatagramProtocol
 from twisted.python import log
@@ -20,14 +19,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from udpservices.net import bpf, sockopts
-from udpservices.net.addresses import Target, endpoint_text, host_and_port, parse_host, parse_target
-from udpservices.net.sockets import CLOSED, adopted_socket, is_readable, settle_options
+from udpservices.net.addresses import endpoint_text, host_and_port, parse_host
+from udpservices.net.sockets import CLOSED, adopted_socket, settle_options
 from udpservices.transport.batch import Batch
 from udpservices.transport.counters import Counters
 from udpservices.transport.delivery import MAX_DATAGRAM
 from udpservices.transport.engine import ancillary
 from udpservices.transport.engine.libc import SLOTS
-from udpservices.transport.engine.peers import Peer, peer_at
 from udpservices.transport.multicast import MulticastMethods
 from udpservices.transport.open_ports import open_ports
 from udpservices.transport.parts import Parts
@@ -35,6 +33,7 @@ from udpservices.transport.policy import Policy, as_policy
 from udpservices.transport.port_name import PortName
 from udpservices.transport.read_loop import ReadLoop
 from udpservices.transport.served import Served
+from udpservices.transport.transport_methods import TransportMethods
 from udpservices.transport.writer import Writer
 
 
@@ -50,7 +49,7 @@ class State(enum.Enum):
 
 
 @implementer(IHalfCloseableDescriptor)
-class DatagramPort(MulticastMethods, udp.MulticastPort):
+class DatagramPort(TransportMethods, MulticastMethods, udp.MulticastPort):  # type: ignore[misc]  # write: IPv6 has four
     """A UDP port of either family, for one protocol.
 
     A protocol needs `datagramReceived(data, addr)` and nothing else. Where it has them, these are called too:
@@ -412,138 +411,6 @@ class DatagramPort(MulticastMethods, udp.MulticastPort):
         """Log what Twisted's port does, unless the protocol wants it quiet (its services say it better)."""
         if getattr(self.protocol, "noisy", True):
             log.msg(f"{self._label}: {text}" if self._label else text)
-
-    # Reading and writing
-
-    def fileno(self) -> int:
-        """The descriptor by which the reactor knows the port: the socket's, unless `Poller` says otherwise."""
-        return self._parts.poller.fileno() if self._parts is not None else -1
-
-    def startReading(self) -> None:
-        """Read what arrives."""
-        if self._parts is not None:
-            self._parts.reading.start()
-
-    def stopReading(self) -> None:
-        """Read no more, by the poller or without it."""
-        if self._parts is not None:
-            self._parts.reading.stop()
-
-    def doRead(self) -> None:
-        """There is something to read."""
-        if self.reading is not None:
-            self.reading.turn()
-
-    @property
-    def has_waiting(self) -> bool:
-        """Whether there is something to read for a port that reads: in the socket's queue, or left from this turn."""
-        reading = self.reading
-        if reading is None or not reading.is_reading:
-            return False
-        return bool(reading.backlog) or is_readable(self.socket)
-
-    def startWriting(self) -> None:
-        """Call `doWrite` when there is room."""
-        if self._parts is not None:
-            self._parts.watch_writing(True)
-
-    def stopWriting(self) -> None:
-        """Call `doWrite` no more."""
-        if self._parts is not None:
-            self._parts.watch_writing(False)
-
-    def doWrite(self) -> None:
-        """There is room again."""
-        if self._parts is not None:
-            self._parts.queue.go_on()
-
-    def readConnectionLost(self, reason: Failure) -> None:
-        """Go on: epoll and poll take an ICMP error (a bare EPOLLERR) for the end of a connection."""
-        self.startReading()
-        self.doRead()
-
-    def writeConnectionLost(self, reason: Failure) -> None:
-        """Part of IHalfCloseableDescriptor; a UDP port has no half to close."""
-
-    def write(self, datagram: bytes, addr: Target | None = None) -> int:  # type: ignore[override]  # IPv6 has four
-        """Send a datagram to `addr`, a ``(host, port)`` pair, or to the peer where the port is connected.
-
-        The number of bytes, as from Twisted's port; 0 where the kernel refuses them. IPv6's tuple of four is taken too.
-
-        What is written while a batch is handled leaves together, in order, when the protocol is done with it, or after
-        a millisecond. What the kernel refuses is counted as unsent. Raises InvalidAddressError for an address that is
-        none or not of this port's family, and MessageLengthError for more than UDP can carry.
-        """
-        if self.writer is not None:
-            return self.writer.write(datagram, addr)
-        self.counters.unsent += 1
-        return 0
-
-    def writeSequence(self, seq: Iterable[bytes], addr: Target | None = None) -> None:
-        """Send one datagram that is given in parts, as `write` does."""
-        self.write(b"".join(seq), addr)
-
-    def writeWhenWritable(self, datagram: bytes, addr: Target | None = None) -> "Deferred[None]":
-        """Send as `write` does, but wait while the kernel has no room.
-
-        Fires when the kernel has the datagram. Fails with OSError where it refuses it for another reason, and with
-        ConnectionDone when the port is stopped first. Raises as `write` does for an address that is none.
-        """
-        if self._parts is None:
-            self.counters.unsent += 1
-            return fail(ConnectionDone("the port was stopped"))
-        return self._parts.queue.add(bytes(memoryview(datagram)), self._parts.writer.whom(addr))
-
-    def when_full(self, told: Callable[[bytes, Peer], None]) -> None:
-        """Tell of each datagram that the kernel has no room for, instead of counting it as unsent.
-
-        For an open port; it holds until that is closed.
-        """
-        if self._parts is not None:
-            self._parts.plain.when_full = told
-
-    def deliver(self, datagrams: Iterable[tuple[bytes, Peer]]) -> None:
-        """Hand the protocol datagrams that a policy held back; no policy sees them again."""
-        if self._parts is None:
-            self.counters.withheld += len(list(datagrams))
-            return
-        self._parts.delivery.deliver_late(datagrams)
-        if self._parts is not None and self._parts.delivery.rest and self._parts.reading.is_reading:
-            self.startReading()
-
-    # Addresses
-
-    def getHost(self) -> IPv4Address | IPv6Address:
-        """The local address, an IPv6 link-local one with its scope: ``fe80::1%eth0``."""
-        host, port = host_and_port(self.socket.getsockname())
-        return IPv6Address("UDP", host, port) if ":" in host else IPv4Address("UDP", host, port)
-
-    def connect(self, host: str, port: int) -> None:
-        """Send to and hear one peer only.
-
-        Raises InvalidAddressError where the host is no address literal of this port's family or the number is none
-        that anybody can have, RuntimeError where the port is connected already, and OSError where the kernel has no
-        route or no permission.
-        """
-        parts = self._parts
-        if parts is None or parts.connection.peer is not None:
-            raise RuntimeError("already connected, reconnecting is not currently supported" if parts else "not open")
-        target = parse_target((host, port), self.addressFamily, "connect()")
-        if port == 0:
-            raise InvalidAddressError((host, port), "nobody can be reached at port number 0")
-        parts.writer.flush()
-        self.socket.connect(target.socket_address(port))
-        open_ports.remove(self._number)
-        parts.connection.peer = peer_at(self.socket.getpeername())
-        parts.connection.given = (host, port)
-        parts.writer.connection_changed()
-        parts.errors.ask()
-        parts.delivery.turn_strangers_away()
-
-    @property
-    def peer(self) -> tuple[str, int] | None:
-        """Whom the port is connected to, if it is."""
-        return None if self._parts is None else self._parts.connection.peer
 
 
 async def _awaiting(deferred: "Deferred[Any]") -> None:
