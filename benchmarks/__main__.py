@@ -9,11 +9,12 @@ from pathlib import Path
 from types import FrameType
 
 from benchmarks import chart
-from benchmarks.cases import ALL, LIMITS, OPEN, REFUSED, START, TIMER, OpenLoad, case, names, select
+from benchmarks.cases import ALL, DNS, LIMITS, OPEN, REFUSED, START, TIMER, OpenLoad, case, names, select
 from benchmarks.lanes import write_networks
 from benchmarks.measure import (
     measure_echoes,
     measure_limits,
+    measure_questions,
     measure_refusals,
     measure_round_trips,
     measure_starts,
@@ -89,6 +90,8 @@ def run(chosen: list[str], turns: int, seconds: float) -> Results:
                 results.starts = measure_starts(folder, turns, progress)
             elif one == LIMITS:
                 results.limits = measure_limits(folder, turns, seconds, progress)
+            elif one == DNS:
+                results.questions = measure_questions(folder, turns, seconds, progress)
             elif isinstance(load := case(one), OpenLoad):
                 results.trips[load] = measure_round_trips(folder, load, turns, seconds, progress)
             else:

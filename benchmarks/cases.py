@@ -8,6 +8,7 @@ from itertools import product
 TIMER = "timer"
 REFUSED = "refused"
 LIMITS = "limits"
+DNS = "dns"
 START = "start"
 
 #: What the kernel charges a receive buffer for a datagram besides its bytes, at most.
@@ -120,7 +121,10 @@ Load = Case | OpenLoad
 
 _OPEN: list[Load] = list(OPEN.values())
 _BY_NAME: dict[str, Load] = {load.name: load for load in [*ALL, *_OPEN]}
-_OTHERS = [TIMER, REFUSED, LIMITS, START]
+_OTHERS = [TIMER, REFUSED, LIMITS, DNS, START]
+
+#: Questions in flight to a DNS server.
+QUESTIONS = (1, 64)
 
 
 def names() -> list[str]:

@@ -24,6 +24,9 @@ CONTESTANTS = {
 #: Our port without a command around it, to see where time goes.
 BARE_PORTS = {"echo": "bare port, `Echo`", "unchanged": "bare port, unchanged protocol"}
 
+#: A whole application, on Twisted's reactor and on ours.
+DNS_SERVERS = {"dns-epoll": "`twistd --reactor=epoll dns`", "dns-udpepoll": "`twistd --reactor=udpepoll dns`"}
+
 #: A lane is a contestant, or one of the commands with other options: ``udpecho@bare``.
 VARIANTS = {
     "bare": "no guard, no limit, one address",
@@ -67,7 +70,7 @@ class Command(NamedTuple):
 def label(lane: str) -> str:
     """What a lane is called."""
     name, _, variant = lane.partition("@")
-    return {**CONTESTANTS, **BARE_PORTS}[name] + (f", {VARIANTS[variant]}" if variant else "")
+    return {**CONTESTANTS, **BARE_PORTS, **DNS_SERVERS}[name] + (f", {VARIANTS[variant]}" if variant else "")
 
 
 def lanes(case: Case) -> list[str]:
@@ -86,6 +89,11 @@ def command(lane: str, case: Case, folder: Path) -> Command:
     """How a lane is started for a case; `folder` has the C programs and the networks."""
     name, _, variant = lane.partition("@")
     protocol = f"benchmarks.servers.{_PROTOCOLS.get(variant, 'protocol.Unchanged')}"
+    if name in DNS_SERVERS:
+        words = [str(BIN / "twistd"), "-n", "--pidfile=", f"--reactor={name.removeprefix('dns-')}", "dns"]
+        return Command(
+            [*words, "--interface", case.listen_host, "--port", "0", "--pyzone", str(SERVERS / "zone.py")], {}
+        )
     if name == "stock":
         words = [str(BIN / "twistd"), "-n", "--pidfile=", "-y", str(SERVERS / "stock.py")]
         settings = {"PROTOCOL": protocol, "HOST": case.listen_host, "RECEIVE_BUFFER": str(case.receive_buffer)}

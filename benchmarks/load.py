@@ -1,9 +1,9 @@
 """The clients: closed and open loads, and floods, on one server at a time."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from benchmarks.cases import Case, OpenLoad
+from benchmarks.cases import DNS, Case, OpenLoad
 from benchmarks.processes import BenchmarkError, Server, report_of
 
 
@@ -35,13 +35,21 @@ class RoundTrips(NamedTuple):
 
 def echo(folder: Path, case: Case, server: Server, seconds: float, cpu: int | None) -> Figures:
     """Keep a window of datagrams in flight for so long. Raises BenchmarkError for a server that is no echo."""
-    before = server.cpu_seconds()
-    where = ["-h", case.target_host, "-p", server.port]
     shape = ["-s", case.size, "-n", case.sources, "-w", case.in_flight, "-g", case.segments]
-    report = report_of(folder / "load", seconds, cpu, *where, *shape)
+    return _closed(folder, server, seconds, cpu, case.name, ["-h", case.target_host, *shape])
+
+
+def questions(folder: Path, in_flight: int, server: Server, seconds: float, cpu: int | None) -> Figures:
+    """Keep as many questions in flight to a DNS server for so long. Raises BenchmarkError for a wrong answer."""
+    return _closed(folder, server, seconds, cpu, DNS, ["-h", "127.0.0.1", "-q", "-w", in_flight])
+
+
+def _closed(folder: Path, server: Server, seconds: float, cpu: int | None, case: str, words: list[Any]) -> Figures:
+    before = server.cpu_seconds()
+    report = report_of(folder / "load", seconds, cpu, "-p", server.port, *words)
     spent = server.cpu_seconds() - before
     if report["wrong"]:
-        raise BenchmarkError(f"{server.name} answered {report['wrong']} times with something else in {case.name}")
+        raise BenchmarkError(f"{server.name} answered {report['wrong']} times with something else in {case}")
     echoed = report["echoed"]
     lost = max(report["lost"], 0) / report["sent"]
     return Figures(spent / echoed, report["cpu"] / echoed, echoed / report["seconds"], lost)

@@ -11,8 +11,8 @@ from statistics import median
 from typing import Any
 
 from benchmarks import load
-from benchmarks.cases import MANY_SOURCES, Case, OpenLoad
-from benchmarks.lanes import CONTESTANTS, Command, command, lanes
+from benchmarks.cases import DNS, MANY_SOURCES, QUESTIONS, Case, OpenLoad
+from benchmarks.lanes import CONTESTANTS, DNS_SERVERS, Command, command, lanes
 from benchmarks.load import Figures, RoundTrips
 from benchmarks.processes import PATIENCE, BenchmarkError, Server, cores
 
@@ -70,6 +70,21 @@ def measure_echoes(folder: Path, case: Case, turns: int, seconds: float, progres
             progress(f"{case.name}, turn {turn + 1} of {turns}")
             for lane, server in servers.items():
                 found[lane].append(load.echo(folder, case, server, seconds, client))
+    return found
+
+
+def measure_questions(folder: Path, turns: int, seconds: float, progress: Progress) -> dict[int, Lanes]:
+    """Ask DNS servers, by how many questions are in flight. Raises BenchmarkError."""
+    client = cores()[1]
+    found: dict[int, Lanes] = {in_flight: {lane: [] for lane in DNS_SERVERS} for in_flight in QUESTIONS}
+    with started(DNS_SERVERS, ON_ADDRESS, folder) as servers:
+        for turn in range(-1, turns):  # the first one warms up
+            progress(f"{DNS}, turn {turn + 1} of {turns}")
+            for in_flight, of in found.items():
+                for lane, server in servers.items():
+                    figures = load.questions(folder, in_flight, server, seconds, client)
+                    if turn >= 0:
+                        of[lane].append(figures)
     return found
 
 

@@ -95,7 +95,7 @@ class Server:
         try:
             if cpu is not None:
                 os.sched_setaffinity(self._process.pid, {cpu})
-            self.port = int(self.wait_for(r"listening on \S*:(\d+)/udp"))
+            self.port = int(self.wait_for(r"(?:listening on \S*:|DNSDatagramProtocol starting on )(\d+)"))
         except BaseException:
             self.stop()
             raise

@@ -35,6 +35,8 @@ def markdown(results: Results) -> str:
         parts += ["## A flood that the guard refuses (`refused`)", _refusal_table(results.refusals)]
     if results.limits:
         parts += ["## A rate limit (`limits`)", _limits_table(results.limits)]
+    if results.questions:
+        parts += ["## Questions to a DNS server (`dns`)", _question_table(results.questions)]
     if results.starts:
         parts += ["## An idle daemon (`start`)", _start_table(results.starts)]
     parts += ["## The machine", table(["", ""], facts()).replace("---:", "---")]
@@ -170,6 +172,22 @@ def _limits_table(limits: Reports) -> str:
         for name, reports in limits.items()
     ]
     return table(["64 bytes, 1,000 sources", "CPU µs a datagram", "memory grew by"], rows)
+
+
+def _question_table(questions: dict[int, Lanes]) -> str:
+    rows = [
+        [
+            f"{label(lane)}, {in_flight} in flight",
+            _microseconds(turns, "cpu"),
+            f"{ratio(turns, lanes['dns-epoll'], attrgetter('cpu')):.2f}",
+            f"{median(one.rate for one in turns):,.0f}",
+            f"{ratio(turns, lanes['dns-epoll'], attrgetter('rate')):.2f}",
+            _part(max(one.lost for one in turns)),
+        ]
+        for in_flight, lanes in questions.items()
+        for lane, turns in lanes.items()
+    ]
+    return table(["", "CPU µs a question", "ratio", "answers a second", "ratio", "lost"], rows)
 
 
 def _growth(reports: list[dict[str, float]]) -> str:

@@ -79,6 +79,9 @@ LIMIT_TARGETS = (
     ("a limited datagram / an answered one", "limited", "answered", 1.0),
 )
 
+#: CPU time a question of `twistd dns` on our reactor for each on Twisted's, by how many are in flight.
+QUESTION_LIMITS = {1: 1.00, 64: 0.65}
+
 #: Bytes that a process may grow by under forged sources.
 GROWTH_LIMIT = 4 << 20
 

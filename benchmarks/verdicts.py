@@ -11,6 +11,7 @@ from benchmarks.measure import Lanes, Reports, Trips, ratios
 from benchmarks.targets import (
     GROWTH_LIMIT,
     LIMIT_TARGETS,
+    QUESTION_LIMITS,
     REFUSED_LIMIT,
     ROUND_TRIP_LIMIT,
     START_LIMIT,
@@ -31,6 +32,7 @@ class Results:
     refusals: list[dict[str, float]] = field(default_factory=list)
     starts: Reports = field(default_factory=dict)
     limits: Reports = field(default_factory=dict)
+    questions: dict[int, Lanes] = field(default_factory=dict)
 
 
 def plain(ratio: float) -> str:
@@ -88,6 +90,7 @@ def verdicts(results: Results) -> list[Verdict]:
         *_timers(results),
         *_refusals(results),
         *_limits(results),
+        *_questions(results),
         *_starts(results),
     ]
 
@@ -134,6 +137,13 @@ def _limits(results: Results) -> Iterable[Verdict]:
         yield Verdict(what, limit, {"": ratios(results.limits[one], results.limits[other], itemgetter("cpu"))})
     grown = [report["grown"] for report in results.limits["forged"]]
     yield Verdict("memory, forged sources", GROWTH_LIMIT, {"": grown}, megabytes)
+
+
+def _questions(results: Results) -> Iterable[Verdict]:
+    for in_flight, found in results.questions.items():
+        values = ratios(found["dns-udpepoll"], found["dns-epoll"], attrgetter("cpu"))
+        what = "`twistd --reactor=udpepoll dns` / `--reactor=epoll`, CPU time"
+        yield Verdict(what, QUESTION_LIMITS[in_flight], {str(in_flight): values})
 
 
 def _starts(results: Results) -> Iterable[Verdict]:

@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks import cases, chart
-from benchmarks.cases import ALL, BUSY, DEFAULT, GSO, LIMITS, LOADS, OPEN, REFUSED, START, TIMER, Case
+from benchmarks.cases import ALL, BUSY, DEFAULT, DNS, GSO, LIMITS, LOADS, OPEN, REFUSED, START, TIMER, Case
 from benchmarks.lanes import BARE_PORTS, CONTESTANTS, VARIANTS, Command, command, label, lanes, write_networks
 from benchmarks.load import Figures
 from benchmarks.measure import (
@@ -25,6 +25,7 @@ from benchmarks.measure import (
     Lanes,
     measure_echoes,
     measure_limits,
+    measure_questions,
     measure_refusals,
     measure_round_trips,
     measure_starts,
@@ -96,11 +97,12 @@ def test_the_report_has_every_figure(programs: Path, measured: Callable[[Case], 
     results.timers = measure_timers(programs, 1, 0.1, silent)
     results.refusals = measure_refusals(programs, 1, SECONDS, silent)
     results.limits = measure_limits(programs, 1, SECONDS, silent)
+    results.questions = measure_questions(programs, 1, SECONDS, silent)
     results.starts = measure_starts(programs, 1, silent)
     written = markdown(results)
     for target in TARGETS:
         assert (f"| {target.what} |" in written) == (BUSY in target.points.values())
-    for heading in (BUSY.name, OPEN[1000].name, TIMER, REFUSED, LIMITS, START):
+    for heading in (BUSY.name, OPEN[1000].name, TIMER, REFUSED, LIMITS, DNS, START):
         assert f"(`{heading}`)\n" in written
 
 
@@ -161,7 +163,7 @@ def test_every_lane_has_a_command_and_a_name(tmp_path: Path) -> None:
 
 
 def test_names_tell_cases_apart() -> None:
-    assert len(set(cases.names())) == len(ALL) + 6
+    assert len(set(cases.names())) == len(ALL) + 7
     flows = ["gso-1200B-1src-512", "gso-1200B-1src-512-wildcard"]
     assert cases.select(["gso*"], everything=False) == [*flows, *(f"{name}-v6" for name in flows)]
 

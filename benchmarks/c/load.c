@@ -1,10 +1,11 @@
 /* The load generator: keeps a window of datagrams in flight to an echo server, or floods one; prints counts as JSON.
 
-   load -h HOST -p PORT [-s SIZE] [-n SOURCES] [-w WINDOW] [-t SECONDS] [-g SEGMENTS] [-c CPU] [-f]
+   load -h HOST -p PORT [-s SIZE] [-n SOURCES] [-w WINDOW] [-t SECONDS] [-g SEGMENTS] [-c CPU] [-f] [-q]
 
    -n  1: a connected socket. More, IPv4 only: one socket, whose sources are addresses from 127.0.4.0 on.
    -g  send that many datagrams as one segmented send, and receive coalesced ones.
    -f  flood: send and never read.
+   -q  ask a DNS server for www.example.org; any answer of the question's number counts.
 
    Each datagram starts with the number of its generation. What does not come back in time is given up with its
    generation, and the window is filled anew; an answer that comes later is counted, but makes no room. */
@@ -17,9 +18,12 @@
 
 static struct {
     const char *host;
-    int port, size, sources, window, segments, cpu, flood;
+    int port, size, sources, window, segments, cpu, flood, questions;
     double seconds;
-} options = {"127.0.0.1", 0, 64, 1, 128, 1, -1, 0, 1.0};
+} options = {"127.0.0.1", 0, 64, 1, 128, 1, -1, 0, 0, 1.0};
+
+/* After its number and flags, which the stamp is: one question, for www.example.org, A, IN (RFC 1035). */
+static const char question[] = "\0\0\0\0\0\1\0\0\0\0\0\0\3www\7example\3org\0\0\1\0\1";
 
 static char received[SLOTS][SLOT_BYTES];
 static char received_control[SLOTS][CONTROL], sent_control[SLOTS][CONTROL];
@@ -32,7 +36,7 @@ static uint32_t generation;
 static long long sent, echoed, wrong, late, lost, timeouts;
 
 static void parse(int count, char **words) {
-    for (int letter; (letter = getopt(count, words, "h:p:s:n:w:t:g:c:f")) != -1;)
+    for (int letter; (letter = getopt(count, words, "h:p:s:n:w:t:g:c:fq")) != -1;)
         switch (letter) {
         case 'h': options.host = optarg; break;
         case 'p': options.port = atoi(optarg); break;
@@ -43,6 +47,7 @@ static void parse(int count, char **words) {
         case 'g': options.segments = atoi(optarg); break;
         case 'c': options.cpu = atoi(optarg); break;
         case 'f': options.flood = 1; break;
+        case 'q': options.questions = 1, options.size = sizeof question - 1; break;
         default: exit(2);
         }
     if (optind < count || options.segments < 1 || options.segments > options.window || options.sources < 1 ||
@@ -86,6 +91,8 @@ static void stamp(void) {
 
 static void prepare(void) {
     memset(payload, 'u', sizeof payload);
+    if (options.questions)
+        memcpy(payload, question, sizeof question);
     stamp();
     send_iov = (struct iovec){payload, options.size * options.segments};
     for (int i = 0; i < SLOTS; i++) {
@@ -137,6 +144,17 @@ static int send_some(int fd, int datagrams) {
     return done;
 }
 
+/* Count an answer to a question; returns whether it has the generation's number. */
+static int count_resolved(int slot) {
+    echoed++;
+    int current = memcmp(received[slot], &generation, 2) == 0;
+    if (!current)
+        late++;
+    if (incoming[slot].msg_len <= (unsigned)options.size || received[slot][7] != 1) /* one record */
+        wrong++;
+    return current;
+}
+
 /* Count the datagrams of one answer, all those of a coalesced one; returns how many are of this generation. */
 static int count_answer(int slot) {
     int length = incoming[slot].msg_len, segment = options.size, current = 0;
@@ -172,7 +190,7 @@ static int receive_some(int fd) {
         give_up("recvmmsg");
     }
     for (int i = 0; i < got; i++)
-        current += count_answer(i);
+        current += options.questions ? count_resolved(i) : count_answer(i);
     return current;
 }
 
