@@ -8,7 +8,7 @@ import pytest
 
 from tests.packaging.conftest import build, copied
 from tests.packaging.environment import PATIENCE_TO_INSTALL, succeeded
-from tests.support import BIN, ROOT, Process, ask, run, tool
+from tests.support import BIN, PYTEST, ROOT, Process, ask, run, tool
 from tests.test_docs import settings
 from udpservices.__main__ import run as command
 
@@ -24,8 +24,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_its_tests_pass(project: Path) -> None:
-    ended = run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=project)
-    assert "3 passed" in succeeded(ended)
+    assert "3 passed" in succeeded(run(*PYTEST, cwd=project))
 
 
 def test_is_installed_and_serves(project: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import run
+from tests.support import PYTEST, run
 
 PROTOCOLS = '''
 from twisted.internet.protocol import DatagramProtocol
@@ -226,7 +226,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def passed(folder: Path, *words: str) -> None:
-    ended = run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", *words, cwd=folder)
+    ended = run(*PYTEST, "-W", "error", *words, cwd=folder)
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
