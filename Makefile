@@ -12,9 +12,9 @@ PYTEST := $(BIN)/pytest --numprocesses auto --dist loadfile
 ONCE := $(addprefix tests/,packaging policy/test_limits.py policy/test_prefixes.py services/test_bundle.py \
   services/test_bundle_mistakes.py services/test_defaults.py services/test_hello.py services/test_hello_names.py \
   services/test_streams.py services/test_stream_clients.py endpoints/test_activation.py endpoints/test_grammar.py \
-  net/test_descriptors.py net/test_resolve.py library command/test_new.py options policy/test_intervals.py policy/test_networks.py \
+  net/test_descriptors.py net/test_resolve.py options policy/test_intervals.py policy/test_networks.py \
   runtime/log runtime/test_connections.py runtime/test_stream.py test_benchmarks.py test_injected_faults.py \
-  test_commands.py test_daemon.py test_docs.py test_units.py network/test_membership.py)
+  test_commands.py test_daemon.py test_docs.py test_units.py network/test_membership.py library command/test_new.py)
 GUARD := $(addprefix tests/,attacks fuzz policy network/test_guard.py network/test_limits.py)
 GROUPS := $(addprefix tests/,network/test_broadcast.py network/test_multicast.py \
   services/test_broadcast.py services/test_multicast.py transport/test_multicast.py)

@@ -28,7 +28,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 
 #: Runs tests elsewhere, without the plugins that they do not need and that take their time.
-PYTEST = (sys.executable, *"-m pytest -q -p no:cacheprovider -p no:hypothesispytest -p no:xdist".split())
+_NEEDLESS = [word for name in ("cacheprovider", "hypothesispytest", "xdist") for word in ("-p", f"no:{name}")]
+PYTEST = (sys.executable, "-m", "pytest", "-q", *_NEEDLESS)
 
 # The pidfile and log that twistd writes by default land in the test's own folder.
 _CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("LISTEN_", "PYTEST_"))}
