@@ -148,6 +148,7 @@ class TestPidfiles:
     @pytest.mark.parametrize(
         ("text", "says"),
         [(str(os.getpid()), "Another twistd server is running"), ("x", "contains non-numeric value"), ("", "non-num")],
+        ids=["alive", "nonsense", "empty"],
     )
     def test_of_others(self, text: str, says: str, tmp_path: Path) -> None:
         """Twisted says so, as before."""
