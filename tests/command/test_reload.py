@@ -146,6 +146,29 @@ class TestFiles:
             with pytest.raises(ConnectionRefusedError):
                 socket.create_connection(("127.0.0.1", number), timeout=5)
 
+    def test_a_stream_that_is_renamed(self, tmp_path: Path) -> None:
+        with served(tmp_path, echo("a", 0, "tcp = 0")) as (bundle, _):
+            number = int(bundle.process.wait_for(r"a listening on 127\.0\.0\.1:(\d+)/tcp")[1])
+            bundle.reload(echo("a", 0), expected="reloaded: 1 changed")
+            bundle.reload(echo("a", 0, f"tcp = {number}"), expected="reloaded: 1 changed")
+            bundle.reload(echo("b", 0, f"tcp = {number}"), expected="reloaded: 1 added, 1 removed")
+            with socket.create_connection(("127.0.0.1", number), timeout=5) as client:
+                client.sendall(b"hello")
+                assert client.recv(100) == b"hello"
+
+    @pytest.mark.parametrize("name", ["a", "b"], ids=["changed", "another table"])
+    def test_other_addresses_of_one_port_number(self, name: str, tmp_path: Path) -> None:
+        """Some that cover those before, and the reverse; nothing is lost, and nobody else may have the port number."""
+        every = '[{}]\ncommand = "udpecho"\nlisten = "0.0.0.0:{}"\n'
+        with served(tmp_path, echo("a", 0)) as (bundle, number), counting(number) as counts:
+            for table in (every.format(name, number), echo("a", number)):
+                bundle.reload('drain = "1h"\n', table, expected="reloaded: 1 (changed|added, 1 removed)")
+                with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as thief:
+                    thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    with pytest.raises(OSError, match="Address already in use"):
+                        thief.bind(("127.0.0.1", number))
+        assert counts[0] == counts[1] > 0
+
     def test_members(self, tmp_path: Path) -> None:
         """A member joins what is new and leaves what is gone."""
         member = '[m]\ncommand = "udpmulticast"\nport = 0\ninterface = "lo"\ngroup = "{}"\n'

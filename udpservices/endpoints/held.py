@@ -5,6 +5,7 @@ import json
 import os
 import socket
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from socket import inet_pton
 from typing import Any, NamedTuple
 
@@ -32,6 +33,8 @@ class Held:
     ) -> None:
         """`listeners` are open stream listeners by their owners and descriptions, as the service has them."""
         self._sockets = {id(one.sock): one for one in sockets}
+        self._every = [one.sock for one in self._sockets.values()]  # taken or not
+        self._around: list[socket.socket] = []
         self._listeners = dict(listeners or {})
         # Where to look for them: by owner, endpoint and lane, and by address and lane.
         self._by_endpoint: dict[tuple[str, str, int], list[HeldSocket]] = {}
@@ -69,9 +72,33 @@ class Held:
                 return one.sock.dup()
         return None
 
-    def listener(self, description: str) -> Any:
-        """The owner's listener of that description; None where there is none."""
-        return self._listeners.pop((self._owner, description), None)
+    def around(self, host: Host, port: int) -> list[socket.socket]:
+        """Those of this port number whose address covers that of a host, or is covered by it: taken thereby."""
+        here = _asked(host, port)
+        if here is None:
+            return []
+        found = [sock for sock in self._every if sock.family == host.family and _overlap(_where(sock), here)]
+        for sock in found:
+            self._sockets.pop(id(sock), None)
+        self._around += found
+        return found
+
+    def settle(self) -> None:
+        """Have what arrives from now on wait in the sockets that were opened around others, which are about to end."""
+        for sock in self._around:
+            with suppress(OSError):  # closed, or on a device
+                sock.connect(sock.getsockname())  # who is connected hears nobody else
+
+    def listener(self, description: str, *, is_one: bool) -> Any:
+        """A listener of that description, the owner's first; None where there is none.
+
+        That of another owner is as good where the description `is_one` of one place, and not of any port number.
+        """
+        owners = [owner for owner, text in self._listeners if text == description and (is_one or owner == self._owner)]
+        if not owners:
+            return None
+        owner = self._owner if self._owner in owners else owners[0]
+        return self._listeners.pop((owner, description))
 
     def close(self) -> None:
         """Close what nobody has taken."""
@@ -135,6 +162,11 @@ def _received(number: int) -> socket.socket:
 def _where(sock: socket.socket) -> tuple[bytes, int, int]:
     name = sock.getsockname()
     return inet_pton(sock.family, name[0].partition("%")[0]), name[1], name[3] if len(name) > 2 else 0
+
+
+def _overlap(one: tuple[bytes, int, int], other: tuple[bytes, int, int]) -> bool:
+    """Whether one socket hears what is sent to the other one's address and port number."""
+    return one[1] == other[1] and (one[0] == other[0] or not any(one[0]) or not any(other[0]))
 
 
 def _asked(host: Host, port: int) -> tuple[bytes, int, int] | None:

@@ -4,6 +4,7 @@ import errno
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import ClassVar
 
 import attrs
@@ -52,7 +53,8 @@ class UDPEndpoint:
         self, *, reuse_port: bool = False, receive_buffer: int | None = None, held: Held | None = None
     ) -> list[socket.socket]:
         """See `Endpoint`. With port 0 the kernel chooses a number that is free at every address."""
-        held = Held() if held is None or self.shared else held
+        ending = Held() if held is None else held
+        held = Held() if self.shared else ending
         wanted = receive_buffer if self.receive_buffer is None else self.receive_buffer
         if found := held.of(self):
             for sock in found:
@@ -66,7 +68,8 @@ class UDPEndpoint:
             if port and (sock := held.at(host, port, self.device)) is not None:
                 _settle(sock, reuse_port, wanted)
                 return sock
-            return bound_socket(
+            bind = partial(
+                bound_socket,
                 host,
                 port,
                 reuse_port=reuse_port,
@@ -75,6 +78,12 @@ class UDPEndpoint:
                 device=self.device,
                 freebind=self.freebind,
             )
+            try:
+                return bind()
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or not (around := ending.around(host, port)):
+                    raise
+            return bind(beside=around)
 
         for left in reversed(range(_TRIES if self.port == 0 and len(hosts) > 1 else 1)):
             try:

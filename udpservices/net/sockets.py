@@ -4,7 +4,7 @@ import errno
 import os
 import select
 import socket
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from socket import AF_INET, AF_INET6, SOCK_DGRAM
 from typing import cast
 
@@ -47,11 +47,13 @@ def bound_socket(
     receive_buffer: int | None = None,
     device: str | None = None,
     freebind: bool = False,
+    beside: Sequence[socket.socket] = (),
 ) -> socket.socket:
     """A non-blocking UDP socket bound to one address; IPv6 sockets take IPv6 only.
 
     With `reuse_port` processes of the same user may share the port, for unicast; with `shared` anybody may, for groups.
-    With `freebind` the host need not have the address yet.
+    With `freebind` the host need not have the address yet. `beside` are sockets that keep nobody from having the same
+    port number, and are about to be closed.
     `receive_buffer` is in bytes, as `grow_receive_buffer` takes it. Raises OSError, whose errno `explain` puts into
     words, and leaves no descriptor open then.
     """
@@ -70,7 +72,8 @@ def bound_socket(
             sockopts.bind_to_device(sock, device)
         if freebind:
             sockopts.bind_freely(sock)
-        sock.bind(host.socket_address(port))
+        with sockopts.sharing_port_number([*beside, sock] if beside else ()):
+            sock.bind(host.socket_address(port))
     except BaseException:
         sock.close()
         raise

@@ -7,8 +7,8 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Container
-from contextlib import suppress
+from collections.abc import Container, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from socket import AF_INET, AF_INET6, IPPROTO_IP, IPPROTO_IPV6, SOL_SOCKET
 
 from udpservices.net.addresses import MAPPED_PREFIX
@@ -100,6 +100,19 @@ def forbid_port_theft(sock: socket.socket) -> None:
     With it another user's process can bind the same unicast port and receive all that is sent there.
     """
     sock.setsockopt(SOL_SOCKET, socket.SO_REUSEADDR, 0)
+
+
+@contextmanager
+def sharing_port_number(socks: Iterable[socket.socket]) -> Iterator[None]:
+    """Let these sockets have one port number meanwhile at addresses that cover each other."""
+    before = [(sock, sock.getsockopt(SOL_SOCKET, socket.SO_REUSEADDR)) for sock in socks]
+    try:
+        for sock, _ in before:
+            sock.setsockopt(SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        yield
+    finally:
+        for sock, value in before:
+            sock.setsockopt(SOL_SOCKET, socket.SO_REUSEADDR, value)
 
 
 def forbid_broadcast(sock: socket.socket) -> None:

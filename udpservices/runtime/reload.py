@@ -156,6 +156,7 @@ class DescribedServices(Services):
                     _tell_to_drain(service)
                 self._leaving[service] = self._reactor.callLater(drain, self._end, service)
         replaced = [service for name, service in change.ending.items() if name in made]
+        change.held.settle()
         followed = [one for one in self._leaving if one.name in made or _lacks_sockets(one, change.held)]
         await gatherResults([self._end(service) for service in (*replaced, *followed)], consumeErrors=True)
         for name, one in made.items():

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from udpservices.endpoints import EndpointError
 from udpservices.endpoints.held import Held
-from udpservices.endpoints.stream import taken_description
+from udpservices.endpoints.stream import taken_description, tcp_address
 from udpservices.net.addresses import endpoint_text
 from udpservices.policy.access import AccessList
 from udpservices.policy.connection_limits import ConnectionLimits
@@ -70,7 +70,9 @@ class StreamService(Service):
         """Listen, unless it does; a listener that is `held` is taken over. Raises EndpointError."""
         if self._listener is not None:
             return
-        taken = None if held is None else held.for_(self._label).listener(self._description)
+        address = tcp_address(self._description)
+        is_one = address is None or address[1] != 0
+        taken = None if held is None else held.for_(self._label).listener(self._description, is_one=is_one)
         if isinstance(taken, Listener):
             taken.join(self)
             self._listener = taken
