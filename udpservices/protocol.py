@@ -72,7 +72,7 @@ class Protocol(_Base):
     #: Where a command listens by default.
     families: ClassVar[Literal["ipv4", "ipv6", "both"]] = "both"
 
-    #: Whether anybody on this host may have its port number too, as members of groups do; and groups that its ports join.
+    #: Whether anybody on this host may have its port number too, as members of groups do; and the groups that it joins.
     share_port: ClassVar[bool] = False
     groups: ClassVar[tuple[str, ...]] = ()
 

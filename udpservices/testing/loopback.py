@@ -28,8 +28,11 @@ class LoopbackService:
         """`services` have one that listens on UDP; what is done with it is done where the reactor turns."""
         self._services = services
         self._turning = turning
+        ports = [port for service in services if hasattr(service, "total") for port in service.ports]
+        if not ports:
+            raise ValueError("the service has no UDP port that anybody could ask")
         #: The open port; its method `write` sends, and `policies` are the service's.
-        self.transport: DatagramPort = next(port for service in services for port in getattr(service, "ports", ()))
+        self.transport: DatagramPort = ports[0]
         host = self.transport.getHost()
         #: The port number that the kernel chose.
         self.port: int = host.port
@@ -49,7 +52,7 @@ class LoopbackService:
     @property
     def counters(self) -> "Counters":
         """What the ports of the service did so far."""
-        counters: Counters = next(service.total() for service in self._services if hasattr(service, "ports"))
+        counters: Counters = next(service.total() for service in self._services if hasattr(service, "total"))
         return counters
 
     def run(self, function: Callable[..., Result], *arguments: Any) -> Result:
