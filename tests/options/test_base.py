@@ -17,6 +17,8 @@ from udpservices.options import (
     Row,
     RunOptions,
     ServiceOptions,
+    SessionOptions,
+    WorkerOptions,
     repeated,
 )
 from udpservices.units import port_number, size
@@ -119,7 +121,15 @@ class TestRedeclared:
 
         assert dict(Some()) == {"drain": 0.0, "log-datagrams": 0}
 
-        class All(RunOptions, LoopGuardOptions, RateOptions, ListenOptions, ImpairmentOptions):
+        class All(
+            RunOptions,
+            WorkerOptions,
+            SessionOptions,
+            LoopGuardOptions,
+            RateOptions,
+            ListenOptions,
+            ImpairmentOptions,
+        ):
             pass
 
         assert dict(All()) == SHARED

@@ -18,6 +18,8 @@ SHARED = {
     "log-datagrams": 0,
     "include-sessions": 0,
     "drain": 0.0,
+    "workers": 1,
+    "share-socket": 0,
     "allow": [],
     "deny": [],
     "allow-file": [],

@@ -21,6 +21,7 @@ from udpservices.options.listen import ListenOptions, SocketOptions
 from udpservices.options.member import MemberOptions
 from udpservices.options.responder import DatagramOptions
 from udpservices.options.run import DrainOptions, ProcessOptions, RunOptions, WorkerOptions
+from udpservices.options.sessions import SessionOptions
 from udpservices.options.stream import StreamOptions
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "Row",
     "RunOptions",
     "ServiceOptions",
+    "SessionOptions",
     "SocketOptions",
     "StreamOptions",
     "WorkerOptions",
