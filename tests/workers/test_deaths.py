@@ -3,16 +3,16 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.command.running import OWN
-from tests.support import ROOT, Process, ask, need_root, udp_socket
+from tests.support import PATIENCE, ROOT, Process, ask, need_root, udp_socket
 from tests.system.load import Load
 from tests.workers.clients import SOON, Clients
 from tests.workers.running import REPLACED, children, group, wait_for_end
@@ -54,10 +54,10 @@ def worse(folder: Path) -> tuple[str, ...]:
 
 class TestKilled:
     def test_what_waits_is_answered(self) -> None:
-        """All that it had not read, each time; and at once, whenever this machine lets it."""
+        """All that it had not read, each time; and at once, unless other processes want this machine's cores."""
         late: list[float] = []
         with group() as served, Clients(served.number) as clients:
-            while len(late) < 3 or (min(late) > AT_ONCE and len(late) < 10):
+            for _ in range(4):
                 worker = served.workers[0]
                 os.kill(worker, signal.SIGSTOP)
                 clients.ask(5)
@@ -67,9 +67,9 @@ class TestKilled:
                 assert clients.hear() == 0
                 late.append(clients.last - killed)
                 served.wait()
-            assert min(late) < AT_ONCE, late
-            assert max(late) < 1
-            assert len(re.findall(REPLACED, served.stop())) == len(late)
+            is_quiet = os.getloadavg()[0] < len(os.sched_getaffinity(0))
+            assert min(late) < (AT_ONCE if is_quiet else 1), late
+            assert len(re.findall(REPLACED, served.stop())) == 4
 
     def test_under_load(self) -> None:
         """What it had read and not answered is lost: a batch at most."""
@@ -117,7 +117,7 @@ class TestKilled:
 
         with group() as served:
             pid = served.process.pid
-            for turn in range(24):
+            for turn in range(12):
                 served.kill(served.workers[turn % 2])
                 served.wait()
                 if turn == 3:
@@ -125,7 +125,7 @@ class TestKilled:
             after = measured(pid)
             assert after[0] == before[0]
             assert after[1] < before[1] + 1024, "kilobytes"
-            assert len(re.findall(REPLACED, served.stop())) == 24
+            assert len(re.findall(REPLACED, served.stop())) == 12
 
 
 class TestTold:
@@ -153,11 +153,12 @@ class TestTold:
     def test_hup_and_int_are_the_parents(self) -> None:
         """A terminal sends them to all."""
         with group() as served:
-            for child in children(served.process.pid):
+            family = children(served.process.pid)
+            for child in family:
                 for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
                     os.kill(child, number)
             assert ask("127.0.0.1", served.number, b"hello") == b"hello"
-            assert served.is_whole()
+            assert children(served.process.pid) == family
             assert served.stopped() == (1, 1, 0)
 
 
@@ -248,21 +249,19 @@ def test_deaths_in_a_row(tmp_path: Path) -> None:
 
 
 def test_one_that_ends_itself(tmp_path: Path) -> None:
-    """Again and again, at a datagram; whoever comes after it is served."""
-    with group(*worse(tmp_path), cwd=tmp_path) as served, udp_socket() as client:
-        for _ in range(5):
-            client.sendto(b"end", ("127.0.0.1", served.number))
-            client.sendto(b"hello", ("127.0.0.1", served.number))
-            client.settimeout(0.5)
-            for _ in range(30):
-                with suppress(TimeoutError):
-                    if client.recv(100) == b"hello":
-                        break
-                client.sendto(b"hello", ("127.0.0.1", served.number))  # the one before may have been read with the end
-            else:
-                pytest.fail("nobody serves")
-        output = served.stop()
-        assert 4 <= output.count("ended with status 3: another one takes its place") <= 5
+    """Again and again, at a datagram; whoever asks after it is served."""
+    with group(*worse(tmp_path), cwd=tmp_path) as served, udp_socket(timeout=0.5) as client:
+        client.connect(("127.0.0.1", served.number))
+        for turn in range(4):
+            client.send(b"end")
+            served.process.wait_for(rf"(?s)(ended with status 3.*){{{turn + 1}}}")
+            assert _is_answered(client, b"%d" % turn)
+
+
+def _is_answered(client: socket.socket, payload: bytes) -> bool:
+    client.settimeout(PATIENCE)
+    client.send(payload)
+    return client.recv(100) == payload
 
 
 class TestParent:
