@@ -5,7 +5,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from benchmarks.cases import BUSY, GSO, MANY_SOURCES, Case
+from benchmarks.cases import BUSY, GSO, LOADS, MANY_SOURCES, Case
 
 BIN = Path(sys.executable).parent
 SERVERS = Path(__file__).resolve().parent / "servers"
@@ -23,6 +23,13 @@ CONTESTANTS = {
 
 #: Our port without a command around it, to see where time goes.
 BARE_PORTS = {"echo": "bare port, `Echo`", "unchanged": "bare port, unchanged protocol"}
+
+#: An asyncio protocol on our port.
+ON_OUR_PORT = {
+    "asyncio-ours": "our port on asyncio's loop",
+    "uvloop-ours": "our port on uvloop's loop",
+    "udpserve-asyncio": "`udpservices udpserve`, asyncio's protocol",
+}
 
 #: A whole application, on Twisted's reactor and on ours.
 DNS_SERVERS = {"dns-epoll": "`twistd --reactor=epoll dns`", "dns-udpepoll": "`twistd --reactor=udpepoll dns`"}
@@ -57,6 +64,8 @@ _BESIDES = {
     BUSY: ("udpecho@networks", "udpserve@changing"),
     MANY_SOURCES: ("udpecho@networks", "udpserve@changing"),
     GSO: ("udpserve@changing",),
+    LOADS[1].on_wildcard: tuple(ON_OUR_PORT),
+    BUSY.on_wildcard: tuple(ON_OUR_PORT),
 }
 
 
@@ -70,17 +79,18 @@ class Command(NamedTuple):
 def label(lane: str) -> str:
     """What a lane is called."""
     name, _, variant = lane.partition("@")
-    return {**CONTESTANTS, **BARE_PORTS, **DNS_SERVERS}[name] + (f", {VARIANTS[variant]}" if variant else "")
+    named = {**CONTESTANTS, **BARE_PORTS, **ON_OUR_PORT, **DNS_SERVERS}
+    return named[name] + (f", {VARIANTS[variant]}" if variant else "")
 
 
 def lanes(case: Case) -> list[str]:
     """Who takes part in a case, in the order of turns.
 
-    On a wildcard, as users have it, everybody does, and the commands also without what they have by default. On an
-    explicit address our bare port does.
+    On a wildcard, as users have it, everybody does, and the commands also without what they have by default; in two
+    loads also an asyncio protocol on our port. On an explicit address our bare port does.
     """
     if case.wildcard:
-        return [*CONTESTANTS, "udpecho@bare", "udpserve@bare"]
+        return [*CONTESTANTS, "udpecho@bare", "udpserve@bare", *_BESIDES.get(case, ())]
     everybody = [name for name in CONTESTANTS if name not in ("asyncio", "c-one")]
     return [*everybody, *BARE_PORTS, *_BESIDES.get(case, ())]
 
@@ -106,12 +116,16 @@ def command(lane: str, case: Case, folder: Path) -> Command:
         if case.receive_buffer:
             options += ["--receive-buffer", str(case.receive_buffer)]
         return Command([str(BIN / "twistd"), "-n", "--pidfile=", name, "--port", "0", *options], {})
+    if name == "udpserve-asyncio":
+        log = ["--log-file", "/proc/self/fd/1"]
+        protocol = "benchmarks.servers.asyncio_echo.Echo"
+        return Command([str(BIN / "udpservices"), *log, "udpserve", "--protocol", protocol, "--port", "0"], {})
     where = [case.listen_host, "0", str(case.receive_buffer)]
     if name.startswith("c-"):
         return Command([str(folder / name.replace("c-", "echo_")), *where], {})
-    module = {"asyncio": "asyncio_echo", "uvloop": "asyncio_echo"}.get(name, name)
-    loop = ["uvloop"] if name == "uvloop" else []
-    return Command([sys.executable, "-m", f"benchmarks.servers.{module}", *where, *loop], {})
+    if name.startswith(("asyncio", "uvloop")):
+        return Command([sys.executable, "-m", "benchmarks.servers.asyncio_echo", *where, *name.split("-")], {})
+    return Command([sys.executable, "-m", f"benchmarks.servers.{name}", *where], {})
 
 
 def write_networks(folder: Path) -> None:

@@ -51,6 +51,13 @@ def _of_a_command(lane: str) -> Iterable[Target]:
     yield Target(f"`{lane}`: guard, limit and wildcard / none of them", lane, f"{lane}@bare", 1.08, every)
 
 
+def _on_our_port(lane: str, what: str, against: str, limits: dict[int, float]) -> Iterable[Target]:
+    """What is asked of an asyncio protocol on our port, by datagrams in flight."""
+    for in_flight, limit in limits.items():
+        points = _points([LOADS[in_flight].on_wildcard])
+        yield Target(f"asyncio's protocol, {what}, {in_flight} in flight", lane, against, limit, points)
+
+
 C = "C recvmmsg/sendmmsg"
 
 TARGETS = (
@@ -58,6 +65,9 @@ TARGETS = (
     *_of_a_command("udpserve"),
     Target(f"`udpecho` / {C}, one source", "udpecho", "c-many", 0.92, _both(BUSY)),
     Target(f"`udpecho` / {C}, 1,000 sources", "udpecho", "c-many", 1.15, _both(MANY_SOURCES)),
+    *_on_our_port("asyncio-ours", "our port on asyncio's loop / asyncio", "asyncio", {128: 0.20, 1: 0.60}),
+    *_on_our_port("uvloop-ours", "our port on uvloop's loop / uvloop", "uvloop", {128: 0.60}),
+    *_on_our_port("udpserve-asyncio", "`udpservices udpserve` / asyncio", "asyncio", {128: 0.20, 1: 0.60}),
     Target("`udpserve` / Twisted's port, 1,000 sources", "udpserve", "stock", 0.50, _both(MANY_SOURCES)),
     Target(f"`udpecho` / {C}, GSO flow", "udpecho", "c-many", 0.12, _both(GSO)),
     Target(f"`udpserve` / {C}, GSO flow", "udpserve", "c-many", 0.25, _both(GSO)),

@@ -17,7 +17,17 @@ import pytest
 
 from benchmarks import cases, chart
 from benchmarks.cases import ALL, BUSY, DEFAULT, DNS, GSO, LIMITS, LOADS, OPEN, REFUSED, START, TIMER, Case
-from benchmarks.lanes import BARE_PORTS, CONTESTANTS, VARIANTS, Command, command, label, lanes, write_networks
+from benchmarks.lanes import (
+    BARE_PORTS,
+    CONTESTANTS,
+    ON_OUR_PORT,
+    VARIANTS,
+    Command,
+    command,
+    label,
+    lanes,
+    write_networks,
+)
 from benchmarks.load import Figures
 from benchmarks.measure import (
     LIMITED,
@@ -153,7 +163,7 @@ def test_every_lane_has_a_command_and_a_name(tmp_path: Path) -> None:
     """Commands have their default options, but for the address and, where the window needs it, the receive buffer."""
     named = {label(lane): lane for case in ALL for lane in [*lanes(case), *TIMERS, *LIMITED, "udpecho@limited"]}
     everybody = {lane.partition("@")[0] for lane in named.values()}
-    assert everybody == {*CONTESTANTS, *BARE_PORTS}
+    assert everybody == {*CONTESTANTS, *BARE_PORTS, *ON_OUR_PORT}
     assert {lane.partition("@")[2] for lane in named.values()} | {"refusing"} == {"", *VARIANTS}
     wildcard = command("udpecho", BUSY.on_wildcard, tmp_path).words
     assert wildcard[1:] == ["-n", "--pidfile=", "udpecho", "--port", "0"]

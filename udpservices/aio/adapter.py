@@ -13,9 +13,9 @@ from twisted.logger import Logger
 from udpservices.aio.kind import speaks_asyncio
 from udpservices.aio.loops import CURE, lacks_loop, running
 from udpservices.aio.transport import Transport
-from udpservices.net.addresses import SocketAddress
+from udpservices.net.addresses import SocketAddress, is_wildcard
 from udpservices.transport.engine.base import NetworkError
-from udpservices.transport.engine.peers import Peer, whole
+from udpservices.transport.engine.peers import Peer
 from udpservices.transport.fault_reporter import wants_errors
 from udpservices.transport.poller import loop_of
 
@@ -75,20 +75,22 @@ class Adapter(DatagramProtocol):
     # What comes
 
     def serve(self, protocol: Any) -> None:
-        """Hand a protocol what comes: a datagram costs no call more than with one of Twisted's, but by IPv6."""
+        """Hand a protocol what comes, with addresses as a socket has them: compiled protocols take no other tuples."""
         self.protocol = protocol
-        received: Callable[[bytes, Peer], object] = protocol.datagram_received
-        transport = self.opened
-        if len(transport.get_extra_info("sockname")) == 2:
-            self.datagramReceived = received  # type: ignore[method-assign,assignment]
-            return
+        received: Callable[[bytes, Any], object] = protocol.datagram_received
+        known, remember = self.opened.known, self.opened.remember
 
-        def with_whole_address(datagram: bytes, peer: Peer) -> None:
-            address = whole(peer)
-            transport.last = (peer, address)
+        def with_address(datagram: bytes, peer: Peer) -> None:
+            received(datagram, peer.socket_address)
+
+        def by_a_wildcard(datagram: bytes, peer: Peer) -> None:
+            address = peer.socket_address
+            if known.get(address) is not peer:
+                remember(address, peer)
             received(datagram, address)
 
-        self.datagramReceived = with_whole_address  # type: ignore[method-assign,assignment]
+        is_told = is_wildcard(self.opened.get_extra_info("sockname")[0])
+        self.datagramReceived = by_a_wildcard if is_told else with_address  # type: ignore[method-assign,assignment]
 
     def connectionRefused(self) -> None:
         """Nobody listens at the peer's port."""

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import struct
 from asyncio.trsock import TransportSocket
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -12,7 +13,7 @@ from twisted.internet.error import InvalidAddressError, MessageLengthError
 from twisted.python.failure import Failure
 
 from udpservices.net.addresses import SocketAddress
-from udpservices.transport.engine.peers import NOBODY, Peer, peer_at
+from udpservices.transport.engine.peers import MAX_PEERS, NOBODY, Peer, PeersByAddress, peer_at
 from udpservices.transport.port import DatagramPort
 from udpservices.transport.writer import Writer
 
@@ -68,8 +69,8 @@ class Transport(asyncio.DatagramTransport):
         # Whom all is for.
         self._address = address
         self._only = NOBODY if address is None else writer.whom(None) if connected else peer_at(address)
-        #: Whom the protocol was handed last by another address than the port knows him by, and that one.
-        self.last: tuple[Peer | None, Any] = (None, None)
+        #: Peers by their addresses, each as one that asked last: it is answered from where it asked.
+        self.known = PeersByAddress()
         self._settle_how()
         port.when_full(self._wait)
 
@@ -90,15 +91,11 @@ class Transport(asyncio.DatagramTransport):
     # Sending
 
     def _settle_how(self) -> None:
-        """Choose the shortest way to the port that there is now."""
-        self._whom: Callable[[Any], Peer] = self._writer.whom
-        self._send: Callable[[Any, Any], object] = self._writer.write
-        if self._only is not NOBODY:
-            self._whom, self._send = self._alone, self._send_to_peer
-        elif len(self.get_extra_info("sockname")) == 4:
-            self._whom, self._send = self._by_four, self._send_to_peer
-        if self._waiting:
-            self._send = self._wait_behind
+        """Choose the way to the port that there is now."""
+        self._whom: Callable[[Any], Peer] = self._anybody if self._only is NOBODY else self._alone
+        self._send: Callable[[Any, Any], object] = self._wait_behind if self._waiting else self._send_to_peer
+        # Whether whoever is handed a datagram now may be answered without further ado.
+        self._is_plain = not self._waiting and self._only is NOBODY
 
     def sendto(self, data: Any, addr: Any = None) -> None:
         """Send a datagram, an empty one too, to an address as the socket takes it, or to the one whom all is for.
@@ -106,8 +103,12 @@ class Transport(asyncio.DatagramTransport):
         Raises TypeError for what is not bytes-like, ValueError for another address where all is for one. What the
         network refuses the protocol is told by `error_received`.
         """
+        peer = self._writer.current
         try:
-            self._send(data, addr)
+            if addr is peer.socket_address and self._is_plain:
+                self._writer.write(data, peer)
+            else:
+                self._send(data, addr)
         except InvalidAddressError:
             self._send_by_socket(data, addr)
         except MessageLengthError:
@@ -135,12 +136,17 @@ class Transport(asyncio.DatagramTransport):
             raise ValueError(f"Invalid address: must be None or {self._address}")
         return self._only
 
-    def _by_four(self, addr: Any) -> Peer:
-        """Of a socket of IPv6, whose addresses have four parts."""
-        peer, known = self.last
-        if peer is not None and (addr is known or addr == known):
-            return peer  # who asked is answered from the address that he asked
-        return self._writer.whom(addr)
+    def _anybody(self, addr: Any) -> Peer:
+        try:
+            return self.known[addr]
+        except (OSError, TypeError, ValueError, OverflowError, struct.error):  # none as a socket gives it
+            return self._writer.whom(addr)
+
+    def remember(self, address: SocketAddress, peer: Peer) -> None:
+        """Answer this address as the peer that asks now."""
+        if len(self.known) >= MAX_PEERS:
+            self.known.clear()
+        self.known[address] = peer
 
     # What waits for room
 

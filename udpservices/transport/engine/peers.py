@@ -62,30 +62,17 @@ class Peer(tuple[str, int]):
     routed: object = None
     #: What the kernel told of the datagram that this peer sent; nothing, unless the protocol asks for it.
     ancillary: Ancillary = Ancillary()
-    #: The same peer by its whole address, once somebody wanted that; see `whole`.
-    whole: "Peer | None" = None
 
 
 #: Stands for a peer where there is none.
 NOBODY = Peer(("", 0))
+NOBODY.socket_address = ("", 0)
 
 
 def described(peer: Peer, ancillary: Ancillary) -> Peer:
     """The same peer, as the sender of one datagram of which the kernel told this."""
     found = Peer(peer)
     vars(found).update(vars(peer), ancillary=ancillary)
-    return found
-
-
-def whole(peer: Peer) -> Peer:
-    """The same peer, with IPv6 as a tuple of four like asyncio's and the kernel's: one object for each peer."""
-    if len(peer.socket_address) == 2:
-        return peer
-    found = peer.whole
-    if found is None or found.ancillary is not peer.ancillary or found.size != peer.size:
-        found = Peer(peer.socket_address)
-        vars(found).update(vars(peer), whole=None)
-        peer.whole = found
     return found
 
 
