@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.aio.endpoints import ON_LOOPS, Echo, Told, nowhere, until
-from tests.support import descriptors, run, udp_socket
+from tests.support import ROOT, Process, descriptors, run, udp_socket
 from udpservices.aio import create_datagram_endpoint
 from udpservices.aio.transport import Transport
 from udpservices.transport.engine.plain import PlainEngine
@@ -565,3 +566,30 @@ def test_answer_from_where_it_was_asked(later: bool) -> None:
         server.close()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_between_datagrams(number: int, tmp_path: Any) -> None:
+    """A port that waits in the loop's place keeps nobody from ending the program."""
+    (tmp_path / "program.py").write_text(
+        "import asyncio, signal\n"
+        "from tests.aio.endpoints import Echo\n"
+        "from udpservices.aio import create_datagram_endpoint\n"
+        "async def main():\n"
+        "    transport, _ = await create_datagram_endpoint(Echo, local_addr=('127.0.0.1', 0))\n"
+        "    ended = asyncio.Event()\n"
+        "    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)\n"
+        "    print('listening on', transport.get_extra_info('sockname')[1], flush=True)\n"
+        "    await ended.wait()\n"
+        "    print('told', flush=True)\n"
+        "asyncio.run(main())\n"
+    )
+    with Process(sys.executable, tmp_path / "program.py", env={"PYTHONPATH": str(ROOT)}) as process:
+        port = int(process.wait_for(r"listening on (\d+)")[1])
+        with udp_socket() as client:
+            client.connect(("127.0.0.1", port))
+            for _ in range(40):
+                client.send(b"hello")
+                assert client.recv(9) == b"hello"
+        process.stop(number)
+        process.wait_for("KeyboardInterrupt" if number == signal.SIGINT else "told")

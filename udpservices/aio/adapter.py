@@ -21,7 +21,7 @@ from udpservices.transport.poller import loop_of
 
 
 class Adapter(DatagramProtocol):
-    """Stands for an asyncio protocol on one port. What it has not itself, such as `reflector`, the protocol has."""
+    """Stands for an asyncio protocol on one port. It has what the protocol's class says of itself: `reflector`, say."""
 
     noisy = False
     _log = Logger()
@@ -36,12 +36,14 @@ class Adapter(DatagramProtocol):
         self._missed_loop = False
         #: What the protocol sends by, from when the port is opened.
         self.opened: Transport
+        self._take_over(type(protocol))
 
-    def __getattr__(self, name: str) -> Any:
-        # Some protocols make a method of every name, for calls over the network, say.
-        if name in ("opened", "protocol") or getattr_static(self.protocol, name, None) is None:
-            raise AttributeError(name)
-        return getattr(self.protocol, name)
+    def _take_over(self, kind: type) -> None:
+        """Have what the protocol's class has and this one has not; a port looks at it for each datagram."""
+        for name in dir(kind):
+            is_ours = name.startswith("_") or hasattr(type(self), name)
+            if not is_ours and not hasattr(getattr_static(kind, name), "__set__"):  # as a property has
+                setattr(self, name, getattr(self.protocol, name))
 
     def __repr__(self) -> str:
         return repr(self.protocol)

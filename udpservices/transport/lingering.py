@@ -27,7 +27,7 @@ class Lingering:
             self._rest -= 1
             return False
         loop = self._loop
-        if loop._ready or loop._stopping:
+        if loop._ready or loop._stopping or loop._debug:  # a debugged loop measures its turns
             return False
         wait = None
         if loop._scheduled:
@@ -41,9 +41,9 @@ class Lingering:
 
 
 def lingering(loop: Any, descriptor: int) -> Lingering | None:
-    """For a socket that this loop watches; None where the loop is not asyncio's own, or is one that is debugged."""
+    """For a socket that this loop watches; None where the loop is not asyncio's own."""
     poll = getattr(getattr(loop, "_selector", None), "_selector", None)
-    known = all(hasattr(loop, name) for name in ("_ready", "_scheduled", "_stopping"))
-    if not isinstance(loop, asyncio.SelectorEventLoop) or not known or loop.get_debug():
+    known = all(hasattr(loop, name) for name in ("_debug", "_ready", "_scheduled", "_stopping"))
+    if not isinstance(loop, asyncio.SelectorEventLoop) or not known:
         return None
     return Lingering(loop, poll.poll, descriptor) if isinstance(poll, select.epoll) else None
