@@ -153,12 +153,18 @@ def test_a_protocol_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "moody.py").write_text(MOODY)
     own = '[own]\ncommand = "udpserve"\nprotocol = "moody.Moody"\nlisten = "127.0.0.1:0"\n'
     with served(tmp_path, echo("a", 0), own, cwd=tmp_path) as (bundle, found):
+        moody = int(bundle.process.wait_for(r"own listening on \S+:(\d+)/udp")[1])
         (tmp_path / "mood").touch()
         bundle.reload(WORKERS, echo("a", 0), own + "log-datagrams = true", expected="nothing is reloaded: .*not today")
         assert "worker" not in bundle.process.output
         (tmp_path / "mood").unlink()
         number = found.number
         assert ask("127.0.0.1", number, b"hello") == b"hello"
+        pids = found.workers
+        for _ in range(3):  # a socket that a new service had meanwhile would block the old one at its end
+            assert all_answered(moody)
+            assert all_answered(number)
+        assert found.workers == pids
         bundle.reload(WORKERS, echo("a", 0), own + "rate = 300", expected="reloaded: 1 unchanged, 1 changed")
         found.wait()
 

@@ -156,7 +156,9 @@ def _inheritable(sock: socket.socket) -> int:
 
 def _received(number: int) -> socket.socket:
     os.set_inheritable(number, False)
-    return socket.socket(fileno=number)
+    sock = socket.socket(fileno=number)
+    sock.setblocking(False)  # as it is: Python would have its duplicates block, and this one with them
+    return sock
 
 
 def _where(sock: socket.socket) -> tuple[bytes, int, int]:

@@ -165,7 +165,7 @@ class Worker:
         labels = {entry.name: entry.maker.label(entry.options) for entry in entries}
         sockets, self._sockets = self._sockets, []
         return Held(
-            HeldSocket(labels[one.task], endpoints[one.task][one.place], socket.socket(fileno=descriptor))
+            HeldSocket(labels[one.task], endpoints[one.task][one.place], _never_waiting(descriptor))
             for one, descriptor in sockets
         )
 
@@ -297,6 +297,13 @@ class Worker:
             }
         )
         self._lost_lines = 0 if sent else self._lost_lines + 1
+
+
+def _never_waiting(descriptor: int) -> socket.socket:
+    """The socket of a descriptor; Python takes it to block, and its duplicate would have all who share it block."""
+    sock = socket.socket(fileno=descriptor)
+    sock.setblocking(False)
+    return sock
 
 
 #: Characters of a log line, and of a traceback, that the parent is told.
