@@ -28,9 +28,7 @@ class TestUnits:
     def test_size_as_text(self, number: int) -> None:
         assert size(size_text(number)) == number
 
-    @pytest.mark.parametrize(
-        ("number", "text"), [(1000, "1000"), (1 << 16, "64k"), (4 << 20, "4M"), (1 << 32, "4G")]
-    )
+    @pytest.mark.parametrize(("number", "text"), [(1000, "1000"), (1 << 16, "64k"), (4 << 20, "4M"), (1 << 32, "4G")])
     def test_the_largest_unit(self, number: int, text: str) -> None:
         assert size_text(number) == text
 

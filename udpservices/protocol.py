@@ -62,8 +62,8 @@ class Protocol(_Base):
     #: Whether it answers whatever it gets: it is guarded from loops then, and limited.
     reflector: ClassVar[bool] = False
 
-    #: Datagrams a second for each source prefix where the user gives no ``--rate``; 0 is no limit. Where nothing is said,
-    #: a reflector has 10,000, and others have no limit.
+    #: Datagrams a second for each source prefix where the user gives no ``--rate``; 0 is no limit. Where nothing is
+    #: said, a reflector has 10,000, and others have no limit.
     default_rate: ClassVar[int]
 
     #: What each datagram's peer is to tell of it, as ``addr.ancillary``.
@@ -79,7 +79,8 @@ class Protocol(_Base):
     #: Whether `errorReceived` is told of every error, also where the port is not connected.
     wants_errors: ClassVar[bool] = False
 
-    #: How many coroutines of one port may wait at a time, by default 1000; what comes above that is dropped and counted.
+    #: How many coroutines of one port may wait at a time, by default 1000; what comes above that is dropped and
+    #: counted.
     max_pending: ClassVar[int]
 
     #: What all protocols of one service share: an instance of the class's `State`, made once a service, without

@@ -25,9 +25,7 @@ class ForeignPort(DatagramPort):
     _settles = False
 
     @classmethod
-    def adopt(
-        cls, reactor: Any, descriptor: int, protocol: Served, maxPacketSize: int = MAX_DATAGRAM
-    ) -> DatagramPort:
+    def adopt(cls, reactor: Any, descriptor: int, protocol: Served, maxPacketSize: int = MAX_DATAGRAM) -> DatagramPort:
         """As `DatagramPort.adopt`."""
         self = super().adopt(reactor, descriptor, protocol, maxPacketSize)
         if self._adopted is not None:
