@@ -55,7 +55,7 @@ test-modes: $(VENV)/installed-for-tests test-oldest test-applications
 
 test-oldest: $(OLDEST)/installed-for-tests
 	$(OLDEST)/bin/pytest --numprocesses auto --dist loadfile -q tests/transport tests/policy tests/endpoints \
-	  tests/runtime tests/services tests/foreign tests/reactors tests/test_daemon.py tests/test_maker.py tests/test_testing.py
+	  tests/runtime tests/services tests/foreign tests/reactors tests/aio tests/test_daemon.py tests/test_maker.py tests/test_testing.py
 
 test-applications: $(VENV)/installed-for-tests $(APPLICATIONS)/installed
 	$(BIN)/pytest -q tests/applications
