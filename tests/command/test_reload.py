@@ -260,6 +260,20 @@ def test_with_a_terminal() -> None:
         process.wait_for("udpecho stopped: 0 received")
 
 
+def test_below_another_root(tmp_path: Path) -> None:
+    """What is looked for by then is the file alone."""
+    need_root()
+    outside, inside = tmp_path / "some.toml", tmp_path / "root" / tmp_path.relative_to("/") / "some.toml"
+    inside.parent.mkdir(parents=True)
+    outside.write_text(echo("a", 0))
+    with command("--config", outside, "--chroot", tmp_path / "root") as (process, number):
+        bundle = Bundle(inside, process)
+        bundle.reload(echo("a", 0), expected="reloaded: 1 unchanged")
+        bundle.reload(echo("a", 0, "rate = 7"), echo("b", 0), expected="reloaded: 1 changed, 1 added")
+        bundle.reload(echo("a", 0, "rtae = 7"), expected="there is no key 'rtae': did you mean 'rate'")
+        assert ask("127.0.0.1", number, b"hello") == b"hello"
+
+
 def test_without_rights() -> None:
     """What has a low port number keeps it; a new one cannot be had, which is said and changes nothing."""
     with Network(1) as (host,), tempfile.TemporaryDirectory() as name:

@@ -1,5 +1,6 @@
 """A file of ``udpservices --config``: each table becomes the words of a command line."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,7 +40,7 @@ def read(path: Path) -> File:
     document = _document(path)
     contents = {name: content for name, content in document.items() if _is_table(content)}
     above = {key: value for key, value in document.items() if key not in contents}
-    makers = {maker.tapname: maker for maker in getPlugins(IServiceMaker)}
+    makers = _makers()
     tables: list[Table] = []
     mistakes: list[str] = []
     reader = KeysAbove()
@@ -67,6 +68,12 @@ def _document(path: Path) -> dict[str, Any]:
         raise Mistakes([f"--config {path}: {error.strerror}"]) from error
     except ValueError as error:  # what is not UTF-8, not TOML, or a number of thousands of digits
         raise Mistakes([f"{path}: {error}"]) from error
+
+
+@cache
+def _makers() -> dict[str, Any]:
+    """Commands by their names. A process that has another root by now could not find them again."""
+    return {maker.tapname: maker for maker in getPlugins(IServiceMaker)}
 
 
 def _is_table(value: Any) -> bool:
