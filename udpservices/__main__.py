@@ -67,8 +67,8 @@ def main() -> NoReturn:
 
 def run(words: Sequence[str]) -> int:
     """Run a command; the exit status. Raises SystemExit with a line for a mistake of the user."""
-    from udpservices.runtime.runner import Settings, choose_reactor
-    from udpservices.runtime.runner import run as serve
+    from udpservices.runtime.process.runner import Settings, choose_reactor
+    from udpservices.runtime.process.runner import run as serve
 
     name = BUNDLE
     try:

@@ -13,7 +13,7 @@ from twisted.plugin import IPlugin
 from zope.interface import implementer
 
 if TYPE_CHECKING:  # see above
-    from udpservices.runtime.reload import Entry
+    from udpservices.runtime.process.reload import Entry
 
 
 @implementer(IPlugin, IServiceMaker)
@@ -45,7 +45,7 @@ class DatagramServiceMaker:
     @property
     def options(self) -> Any:
         """The class of the command's options. Raises SystemExit with one line where the protocol has no class."""
-        from udpservices.runtime.making import options_of
+        from udpservices.runtime.protocols.making import options_of
 
         try:
             return options_of(self._protocol())
@@ -53,8 +53,8 @@ class DatagramServiceMaker:
             raise SystemExit(f"{self.tapname}: protocol {self.protocol}: {error}") from error
 
     def _protocol(self) -> Any:
-        from udpservices.runtime.lookup import named
-        from udpservices.runtime.making import protocol_of, usable
+        from udpservices.runtime.protocols.lookup import named
+        from udpservices.runtime.protocols.making import protocol_of, usable
 
         try:
             return protocol_of(usable(named(self.protocol), self.protocol))
@@ -65,7 +65,7 @@ class DatagramServiceMaker:
         """Refuse a protocol that cannot be served, and options that have no effect on it. Raises UsageError."""
         from twisted.python.usage import UsageError
 
-        from udpservices.runtime.making import check
+        from udpservices.runtime.protocols.making import check
 
         protocol = self._protocol()
         try:
@@ -96,8 +96,8 @@ class DatagramServiceMaker:
         from twisted.internet import reactor as installed
 
         from udpservices.endpoints.held import Held
-        from udpservices.runtime.daemon import Daemon
-        from udpservices.runtime.process import settle
+        from udpservices.runtime.process.clock import settle
+        from udpservices.runtime.process.daemon import Daemon
 
         settle(installed)
         held = Held.handed_on()
@@ -121,7 +121,7 @@ class DatagramServiceMaker:
 
     def _described(self, options: Any, reactor: Any) -> Any:
         """The service as one that can be described anew."""
-        from udpservices.runtime.reload import DescribedServices
+        from udpservices.runtime.process.reload import DescribedServices
         from udpservices.transport.reactor import DatagramReactor
 
         ours = DatagramReactor(reactor)
@@ -134,7 +134,7 @@ class DatagramServiceMaker:
         return DescribedServices(self._entries(options), ours)
 
     def _entries(self, options: Any) -> "list[Entry]":
-        from udpservices.runtime.reload import Entry
+        from udpservices.runtime.process.reload import Entry
 
         protocol = self._protocol()
         if hasattr(protocol, "entries"):

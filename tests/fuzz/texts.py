@@ -28,7 +28,7 @@ from udpservices.maker import DatagramServiceMaker
 from udpservices.net import addresses, exchange
 from udpservices.options import Mistakes
 from udpservices.policy.access import parse_network
-from udpservices.runtime import arguments, lookup
+from udpservices.runtime.protocols import arguments, lookup
 from udpservices.services import tables
 
 #: The commands, as twisted/plugins/udpservices_plugins.py has them.

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, Optional
 
 import pytest
 
-from udpservices.runtime.arguments import Argument, argument, bound, coerced
-from udpservices.runtime.places import Mistake
+from udpservices.runtime.protocols.arguments import Argument, argument, bound, coerced
+from udpservices.runtime.protocols.places import Mistake
 
 if TYPE_CHECKING:
     from nowhere import Absent  # type: ignore[import-not-found]

@@ -13,7 +13,7 @@ from twisted.internet.task import deferLater
 from tests.runtime.running import maker, on_reactor, running, service_of, until
 from tests.support import ROOT, ask, logged, serving, text, udp_socket
 from udpservices import DatagramPort, Protocol
-from udpservices.runtime.hooks import check_protocol, said
+from udpservices.runtime.protocols.hooks import check_protocol, said
 
 #: What protocols of this module were told, in order.
 told: list[Any] = []

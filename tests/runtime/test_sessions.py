@@ -13,7 +13,7 @@ from tests.runtime.running import maker, on_reactor, running, service_of, until
 from tests.support import logged, text, udp_socket
 from udpservices import DatagramPort, DatagramService
 from udpservices.runtime.claims import _claims
-from udpservices.runtime.status import status
+from udpservices.runtime.process.status import status
 
 reactor: Any = installed
 

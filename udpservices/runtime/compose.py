@@ -13,7 +13,7 @@ from udpservices.endpoints import UDPEndpoint
 from udpservices.endpoints.held import Held
 from udpservices.net.descriptors import make_room
 from udpservices.runtime.datagram import DatagramService, MakeCompanion, MakePolicy
-from udpservices.runtime.making import protocol_maker
+from udpservices.runtime.protocols.making import protocol_maker
 from udpservices.runtime.sessions import Sessions
 
 if TYPE_CHECKING:  # see `stream_service`

@@ -16,7 +16,7 @@ from udpservices.endpoints import Endpoint, parse_all
 from udpservices.endpoints.held import Held, HeldSocket
 from udpservices.net.descriptors import make_room
 from udpservices.runtime.drop_watch import DropWatch, tell_past_drops, tell_small_buffer
-from udpservices.runtime.process import reads_by_select
+from udpservices.runtime.process.clock import reads_by_select
 from udpservices.runtime.sessions import Sessions
 from udpservices.runtime.stop_line import log_stop
 from udpservices.transport.counters import Counters

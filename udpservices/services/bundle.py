@@ -12,7 +12,7 @@ from twisted.python.usage import UsageError
 from udpservices.maker import DatagramServiceMaker, described
 from udpservices.net.descriptors import TooFewDescriptors
 from udpservices.options import ProcessOptions, Row
-from udpservices.runtime.reload import DescribedServices, Entry
+from udpservices.runtime.process.reload import DescribedServices, Entry
 from udpservices.services.keys import folded
 from udpservices.services.tables import Table, read
 

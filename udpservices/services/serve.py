@@ -9,10 +9,10 @@ from twisted.python.usage import UsageError
 
 from udpservices.aio.kind import speaks_asyncio
 from udpservices.options import GroupOptions, Row, repeated
-from udpservices.runtime.arguments import Argument, argument
-from udpservices.runtime.handlers import is_handler
-from udpservices.runtime.lookup import named
-from udpservices.runtime.making import check, made, options_of, protocol_of, usable
+from udpservices.runtime.protocols.arguments import Argument, argument
+from udpservices.runtime.protocols.handlers import is_handler
+from udpservices.runtime.protocols.lookup import named
+from udpservices.runtime.protocols.making import check, made, options_of, protocol_of, usable
 
 _CURE = "--protocol-arg {}=VALUE"
 

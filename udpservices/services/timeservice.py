@@ -63,7 +63,7 @@ class Time(DatagramProtocol):
 
 
 def time_of_day(reactor: Any) -> Callable[[], float]:
-    """A reactor's clock, or the one that `udpservices.runtime.process.keep_time` left it beside one for timers."""
+    """A reactor's clock, or what `runtime.process.clock.keep_time` left it beside one for timers."""
     clock: Callable[[], float] = getattr(reactor, "time_of_day", reactor.seconds)
     return clock
 

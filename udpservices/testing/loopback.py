@@ -118,7 +118,7 @@ def _started(protocol: Any, words: tuple[str, ...], host: str) -> list[Any]:
     from twisted.internet import reactor
 
     from udpservices.runtime.compose import listening_service
-    from udpservices.runtime.making import check, options_of, protocol_of
+    from udpservices.runtime.protocols.making import check, options_of, protocol_of
     from udpservices.transport.reactor import DatagramReactor
 
     made = protocol_of(protocol)

@@ -8,7 +8,7 @@ import pickle
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from udpservices.runtime.reload import Entry
+from udpservices.runtime.process.reload import Entry
 
 
 class Task(NamedTuple):

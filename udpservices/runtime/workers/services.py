@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from udpservices.runtime.compose import Services
-from udpservices.runtime.reload import Change, DescribedServices, Entry, Running, leaves
+from udpservices.runtime.process.reload import Change, DescribedServices, Entry, Running, leaves
 from udpservices.runtime.workers.group import StartError, WorkerGroup
 from udpservices.runtime.workers.handle import Handed
 from udpservices.runtime.workers.job import task_of

@@ -13,7 +13,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogBeginner
 
 from udpservices.endpoints.held import Held, HeldSocket
-from udpservices.runtime.reload import DescribedServices, leaves
+from udpservices.runtime.process.reload import DescribedServices, leaves
 from udpservices.runtime.workers.channel import Channel, Message
 from udpservices.runtime.workers.page import Page
 from udpservices.transport.counters import Counters
@@ -46,13 +46,13 @@ def run(descriptor: int) -> None:
         return
     message, _ = received
     sys.path[:] = message["path"]
-    from udpservices.runtime.runner import choose_reactor
+    from udpservices.runtime.process.runner import choose_reactor
 
     if message["reactor"]:
         choose_reactor(message["reactor"])
     from twisted.internet import reactor
 
-    from udpservices.runtime.process import settle
+    from udpservices.runtime.process.clock import settle
 
     settle(reactor)
     worker = Worker(channel, reactor)

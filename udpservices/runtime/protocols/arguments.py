@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 from enum import Enum
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
-from udpservices.runtime.places import Mistake, name_of, place_of
+from udpservices.runtime.protocols.places import Mistake, name_of, place_of
 from udpservices.units import nearest
 
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")

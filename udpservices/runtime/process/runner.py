@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from twisted.application.reactors import NoSuchReactor, installReactor
 
 from udpservices.runtime.log import Log
-from udpservices.runtime.privileges import Identity, give_up, identity
-from udpservices.runtime.upgrade import Upgrade, is_trial
+from udpservices.runtime.process.privileges import Identity, give_up, identity
+from udpservices.runtime.process.upgrade import Upgrade, is_trial
 
 _TO_STOP = (signal.SIGTERM, signal.SIGINT)
 _TO_GO_ON = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)

@@ -9,10 +9,10 @@ from twisted.python.usage import Options, UsageError
 
 from udpservices.aio.kind import speaks_asyncio
 from udpservices.options import DatagramOptions, GroupOptions
-from udpservices.runtime.arguments import Argument, bound
-from udpservices.runtime.handlers import handler_class, is_handler
-from udpservices.runtime.hooks import RECEIVERS, check_attributes, check_protocol, near_misses, said
-from udpservices.runtime.places import Mistake, name_of, place_of, told
+from udpservices.runtime.protocols.arguments import Argument, bound
+from udpservices.runtime.protocols.handlers import handler_class, is_handler
+from udpservices.runtime.protocols.hooks import RECEIVERS, check_attributes, check_protocol, near_misses, said
+from udpservices.runtime.protocols.places import Mistake, name_of, place_of, told
 
 _log = Logger()
 

@@ -12,9 +12,9 @@ from twisted.logger import Logger
 
 from udpservices.endpoints.systemd import described, untaken
 from udpservices.runtime.log.twistd import reopener
-from udpservices.runtime.notify import Notifier
-from udpservices.runtime.reload import DescribedServices, Entry, leaves
-from udpservices.runtime.status import Progress, status
+from udpservices.runtime.process.notify import Notifier
+from udpservices.runtime.process.reload import DescribedServices, Entry, leaves
+from udpservices.runtime.process.status import Progress, status
 
 #: Seconds between the second signal to stop and an end in disorder.
 HURRY = 0.2

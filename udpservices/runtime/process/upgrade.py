@@ -13,7 +13,7 @@ from twisted.logger import Logger
 
 from udpservices.endpoints.held import Held
 from udpservices.endpoints.systemd import initial_environment
-from udpservices.runtime.reload import leaves
+from udpservices.runtime.process.reload import leaves
 
 #: In the environment of a program that is to say whether it could start.
 TRIED = "UDPSERVICES_TRY"

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-from udpservices.runtime.places import told
+from udpservices.runtime.protocols.places import told
 from udpservices.units import nearest
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.protocol import AbstractDatagramProtocol
 
 from udpservices.options.listen import FAMILIES
-from udpservices.runtime.places import Mistake, place_of
+from udpservices.runtime.protocols.places import Mistake, place_of
 from udpservices.transport.engine.ancillary import asked_by
 from udpservices.units import nearest
 

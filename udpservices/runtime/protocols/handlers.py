@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 from twisted.internet.protocol import DatagramProtocol
 
-from udpservices.runtime.arguments import Argument, more_arguments, signature_of
-from udpservices.runtime.places import name_of
+from udpservices.runtime.protocols.arguments import Argument, more_arguments, signature_of
+from udpservices.runtime.protocols.places import name_of
 from udpservices.transport.fault_reporter import WrongAnswer
 
 # What a first argument is that is no datagram.
