@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -55,6 +56,14 @@ def need_root() -> None:
     """Some things only root may do: raw sockets, network namespaces, other users."""
     if os.geteuid() != 0:
         missing("this needs root")
+
+
+def open_to_all(folder: Path) -> None:
+    """Let every user enter a folder of a test's."""
+    for one in (folder, *folder.parents):
+        if not one.is_relative_to(tempfile.gettempdir()) or one == Path(tempfile.gettempdir()):
+            break
+        one.chmod(one.stat().st_mode | 0o011)
 
 
 def wait_until(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:

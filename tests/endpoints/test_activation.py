@@ -245,7 +245,7 @@ async def test_stops_and_starts_again(monkeypatch: pytest.MonkeyPatch) -> None:
             "LISTEN_FDNAMES": ":".join(names),
         }
         monkeypatch.setattr(systemd, "FIRST", first)
-        monkeypatch.setattr(systemd, "_initial_environment", lambda: forged)
+        monkeypatch.setattr(systemd, "initial_environment", lambda: forged)
         systemd.inherited_descriptors.cache_clear()
         service = DatagramService("echo", [parse("systemd:name=echo")], Echo, reactor)
         try:

@@ -201,7 +201,7 @@ class TestHandedOver:
             monkeypatch.setattr(systemd, "FIRST", base)
             monkeypatch.setattr(stream, "FIRST", base)
             monkeypatch.setattr(systemd, "_taken", set())
-            monkeypatch.setattr(systemd, "_initial_environment", lambda: forged)
+            monkeypatch.setattr(systemd, "initial_environment", lambda: forged)
             systemd.inherited_descriptors.cache_clear()
             yield sockets
             systemd.inherited_descriptors.cache_clear()

@@ -91,7 +91,7 @@ def test_waits_for_a_descriptor(turning: Turning, monkeypatch: pytest.MonkeyPatc
         return spare
 
     monkeypatch.setattr("udpservices.runtime.listener.has_descriptor_to_spare", look)
-    monkeypatch.setattr("udpservices.runtime.stream.ACCEPT_AGAIN", 0.01)
+    monkeypatch.setattr("udpservices.runtime.listener.ACCEPT_AGAIN", 0.01)
     service = StreamService("echo", "0", EchoStream, turning.reactor)
     with logged() as events:
         service.startService()

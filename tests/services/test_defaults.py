@@ -22,8 +22,9 @@ LOOP_GUARD: dict[str, Any] = dict.fromkeys(
 )
 RATE: dict[str, Any] = {"rate": None, "burst": None, "rate-prefix": (24, 56), "rate-dry-run": 0}
 TCP: dict[str, Any] = {"tcp": None, "tcp-idle": 60.0, "tcp-connections": 500}
+PROCESS: dict[str, Any] = {"drain": 0.0, "workers": 1, "share-socket": 0}
 OF_MEMBERS = {**SOCKETS, **ACCESS, **RATE, **IMPAIRMENT, "log-datagrams": 0, "drain": 0.0}
-SHARED = {**OF_MEMBERS, **LOOP_GUARD}
+SHARED = {**OF_MEMBERS, **LOOP_GUARD, **PROCESS, "include-sessions": 0}
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "udptime": {**SHARED, "port": 3737, "epoch": "1900", **TCP},
@@ -53,7 +54,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "message": "hello",
         "interval": 1.0,
     },
-    "udpservices": {"config": None, "check": 0, "drain": 0.0},
+    "udpservices": {"config": None, "check": 0, **PROCESS},
 }
 
 

@@ -47,17 +47,17 @@ def test_a_write_that_was_not_finished(page: Page) -> None:
     before = page._memory[:]
     page.write({1: Counters(received=2)})
     after = page._memory[:]
-    for written in range(_HEAD.size, min(len(after), 4096)):
-        page._memory[:] = before[: _HEAD.size] + after[_HEAD.size : written] + before[written:]
+    for written in range(_HEAD, min(len(after), 4096)):
+        page._memory[:] = before[:_HEAD] + after[_HEAD:written] + before[written:]
         assert page.read() == {1: Counters(received=1)}
-        if written > _HEAD.size + 64 and before[written:] == after[written:]:
+        if written > _HEAD + 64 and before[written:] == after[written:]:
             break
 
 
 def test_nonsense_is_nothing(page: Page) -> None:
     """As of a worker whose protocol wrote where it should not."""
     page.write({1: Counters(received=1)})
-    page._memory[_HEAD.size :] = b"\xff" * (len(page._memory) - _HEAD.size)
+    page._memory[_HEAD:] = b"\xff" * (len(page._memory) - _HEAD)
     assert page.read() == {}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.runners import Daemon
-from tests.support import BIN, ROOT, Process, ask, need_root, run, tool, udp_socket, wait_until
+from tests.support import BIN, ROOT, Process, ask, need_root, open_to_all, run, tool, udp_socket, wait_until
 
 LOGROTATE = ROOT / "config" / "logrotate" / "udpservices"
 
@@ -18,8 +18,7 @@ LOGROTATE = ROOT / "config" / "logrotate" / "udpservices"
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder that every user may enter, but not write."""
-    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        folder.chmod(folder.stat().st_mode | 0o011)
+    open_to_all(tmp_path)
     return tmp_path
 
 

@@ -13,15 +13,14 @@ import pytest
 
 from tests.machine import as_ordinary_user
 from tests.runtime.log.speaking import Speaker
-from tests.support import ROOT, need_root, run
+from tests.support import ROOT, need_root, open_to_all, run
 from udpservices.runtime.log import Log
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     """A log's path, in a folder that every user may enter."""
-    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        folder.chmod(folder.stat().st_mode | 0o011)
+    open_to_all(tmp_path)
     return tmp_path / "udp.log"
 
 

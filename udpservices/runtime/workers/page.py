@@ -14,9 +14,13 @@ from udpservices.transport.counters import Counters
 #: Bytes of a page. Memory that is never written costs none.
 SIZE = 1 << 20
 
-# When the worker was last there (CLOCK_MONOTONIC, which processes share); which half is whole; how long it is.
-_HEAD = struct.Struct("=dQQ")
-_HALF = (SIZE - _HEAD.size) // 2
+# When the worker was last there (CLOCK_MONOTONIC, which processes share).
+_WHEN = struct.Struct("=d")
+# Which half is whole, and how long it is: one word, which is written whole or not at all.
+_WORD = struct.Struct("=Q")
+_LENGTH_BITS = 24
+_HEAD = _WHEN.size + _WORD.size
+_HALF = (SIZE - _HEAD) // 2
 
 
 class Page:
@@ -46,31 +50,33 @@ class Page:
         if len(content) > _HALF:
             content = marshal.dumps({})
         self._turn += 1
-        start = _HEAD.size + self._turn % 2 * _HALF
+        start = _HEAD + self._turn % 2 * _HALF
         self._memory[start : start + len(content)] = content
-        _HEAD.pack_into(self._memory, 0, monotonic(), self._turn, len(content))
+        _WORD.pack_into(self._memory, _WHEN.size, self._turn << _LENGTH_BITS | len(content))
+        _WHEN.pack_into(self._memory, 0, monotonic())
 
     # The parent's
 
     @property
     def age(self) -> float | None:
         """Seconds since the worker was last there; None where it never was."""
-        when, turn, _ = _HEAD.unpack_from(self._memory, 0)
-        return monotonic() - when if turn else None
+        (when,) = _WHEN.unpack_from(self._memory, 0)
+        return monotonic() - when if when else None
 
     def read(self) -> dict[int, Counters]:
         """What each service did, by its number."""
         while True:
-            _, turn, length = _HEAD.unpack_from(self._memory, 0)
+            (word,) = _WORD.unpack_from(self._memory, _WHEN.size)
+            turn, length = divmod(word, 1 << _LENGTH_BITS)
             if not turn:
                 return {}
-            start = _HEAD.size + turn % 2 * _HALF
+            start = _HEAD + turn % 2 * _HALF
             content = self._memory[start : start + length]
-            if _HEAD.unpack_from(self._memory, 0)[1] == turn:  # so nobody has begun to write over it
+            if _WORD.unpack_from(self._memory, _WHEN.size)[0] == word:  # so nobody has begun to write over it
                 break
         try:
             return {number: _counters(values) for number, values in marshal.loads(content).items()}  # noqa: S302 - our own
-        except (EOFError, TypeError, ValueError):  # torn: the worker died while it wrote
+        except (EOFError, TypeError, ValueError):  # somebody else wrote
             return {}
 
 
