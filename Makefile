@@ -5,7 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 # A file is a worker's as a whole: tests of one file may be about one thing of this machine's, such as a group.
-PYTEST := $(BIN)/pytest --numprocesses auto --dist loadfile
+# Tests wait for processes more than they compute: twice as many at a time as there are processors.
+PYTEST := $(BIN)/pytest --numprocesses $(shell expr 2 \* $$(nproc)) --dist loadfile
+# What takes long, `make test-modes` has: attacks, deaths of workers, the benchmarks' own tests.
+LONG := tests/attacks $(filter-out tests/workers/test_serving.py,$(wildcard tests/workers/test_*.py)) tests/test_benchmarks.py
 # What depends on how datagrams are read and sent is tried in other modes as well: everything but these. Without segments
 # the guard's tests are of no use, nor are those of groups, to which no flow goes. Twisted's own port, whose defects are
 # expected failures, is the same in all.
@@ -14,7 +17,9 @@ ONCE := $(addprefix tests/,packaging policy/test_limits.py policy/test_prefixes.
   services/test_streams.py services/test_stream_clients.py endpoints/test_activation.py endpoints/test_grammar.py \
   net/test_descriptors.py net/test_resolve.py options policy/test_intervals.py policy/test_networks.py \
   runtime/log runtime/test_connections.py runtime/test_stream.py test_benchmarks.py test_injected_faults.py \
-  test_commands.py test_daemon.py test_docs.py test_units.py network/test_membership.py library command/test_new.py)
+  test_commands.py test_daemon.py test_docs.py test_units.py network/test_membership.py library command workers reactors aio \
+  runtime/test_arguments.py runtime/test_hooks.py test_types.py test_benchmarks.py services/test_serve.py \
+  services/test_clashes.py services/test_hello_once.py services/test_few_descriptors.py applications)
 GUARD := $(addprefix tests/,attacks fuzz policy network/test_guard.py network/test_limits.py)
 GROUPS := $(addprefix tests/,network/test_broadcast.py network/test_multicast.py \
   services/test_broadcast.py services/test_multicast.py transport/test_multicast.py)
@@ -25,7 +30,7 @@ OLDEST_TWISTED := 24.11.*
 # Other people's applications, which pin a Twisted and much else, in an environment of theirs.
 APPLICATIONS := .venv-applications
 
-.PHONY: run test test-modes test-oldest test-applications test-system lint types unit soak format bench fuzz changelog clean
+.PHONY: run test test-modes test-long test-oldest test-applications test-system lint types unit soak format bench fuzz changelog clean
 
 run: $(VENV)/installed
 	@echo 'Serving udpecho on UDP port 9999, IPv4 and IPv6; Ctrl-C stops it. Try it from another terminal:'
@@ -44,11 +49,14 @@ types: $(VENV)/installed-for-tests
 
 # Among them tests/packaging, which builds the wheel and tries it in environments of its own.
 unit: $(VENV)/installed-for-tests
-	$(PYTEST)
+	$(PYTEST) $(LONG:%=--ignore=%)
+
+test-long: $(VENV)/installed-for-tests
+	$(PYTEST) $(LONG)
 
 # Each engine forced, a kernel without socket filters and one that does not segment; the oldest Twisted, and
 # applications that others wrote.
-test-modes: $(VENV)/installed-for-tests test-oldest test-applications
+test-modes: $(VENV)/installed-for-tests test-long test-oldest test-applications
 	UDPSERVICES_UNBATCHED=1 UDPSERVICES_NO_FILTERS=1 $(PYTEST) -q $(OURS) $(ONCE:%=--ignore=%)
 	UDPSERVICES_BATCHED=1 $(PYTEST) -q $(OURS) tests/transport tests/policy tests/attacks tests/foreign
 	UDPSERVICES_NO_GSO=1 $(PYTEST) -q $(OURS) $(patsubst %,--ignore=%,$(ONCE) $(GUARD) $(GROUPS))
