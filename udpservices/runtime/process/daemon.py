@@ -150,6 +150,7 @@ class Daemon:
 
     def _told_to_reload(self) -> None:
         if self._is_stopping:
+            self._log.info("SIGHUP: nothing is reloaded any more")
             return
         if self._read is None:
             self._log.warn("SIGHUP: what the services were started with cannot be read again: restart to change it")

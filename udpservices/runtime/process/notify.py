@@ -56,7 +56,7 @@ class Notifier:
         """Send the status whenever it is another, and feed the watchdog as long as all is well."""
         if not self.is_heard:
             return
-        interval = STATUS_INTERVAL if self._watchdog is None else min(STATUS_INTERVAL, self._watchdog / 3)
+        interval = STATUS_INTERVAL if self._watchdog is None else max(min(STATUS_INTERVAL, self._watchdog / 3), 0.01)
         self._loop = LoopingCall(self._look, status, is_well)
         self._loop.clock = reactor
         self._loop.start(interval)
