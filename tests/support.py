@@ -168,11 +168,22 @@ def twistd(*words: str | Path, **options: Any) -> Process:
     return Process(BIN / "twistd", "-n", "--pidfile=", *words, **options)
 
 
+def wait_for_handlers(process: Process) -> None:
+    """Wait until a process has taken the last of its signals, and blocks none (proc_pid_status(5))."""
+
+    def has_them() -> bool:
+        status = dict(line.split(":", 1) for line in Path(f"/proc/{process.pid}/status").read_text().splitlines())
+        return bool(int(status["SigCgt"], 16) & 1 << signal.SIGUSR1 - 1) and not int(status["SigBlk"], 16)
+
+    wait_until(has_them, f"the signal handlers of {process.words}")
+
+
 @contextlib.contextmanager
 def serving(*words: str | Path, **options: Any) -> Iterator[tuple[Process, int]]:
     """A command of twistd that listens, with the port number of its first socket."""
     with twistd(*words, **options) as process:
         found = process.wait_for(r"listening on \S+:(\d+)/udp")
+        wait_for_handlers(process)
         yield process, int(found[1])
 
 

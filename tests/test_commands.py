@@ -13,7 +13,7 @@ import pytest
 from tests.machine import as_ordinary_user
 from tests.network.hosts import Network
 from tests.runners import FOREGROUND, LISTENING, environment, mistake
-from tests.support import BIN, PATIENCE, Process, ask, run, serving, tool, udp_socket, wait_until
+from tests.support import BIN, PATIENCE, Process, ask, run, serving, tool, udp_socket, wait_for_handlers, wait_until
 
 #: Netcat and socat with what chooses the family, and this host in it.
 FAMILIES = pytest.mark.parametrize(("family", "host"), [("4", "127.0.0.1"), ("6", "::1")])
@@ -24,7 +24,9 @@ def echo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """The port number of one udpecho for all clients, under either of Twisted's commands."""
     words = [*FOREGROUND[request.param], "udpecho", "--port", "0"]
     with Process(*words, cwd=tmp_path_factory.mktemp("echo")) as process:
-        yield int(process.wait_for(LISTENING)[1])
+        number = int(process.wait_for(LISTENING)[1])
+        wait_for_handlers(process)
+        yield number
         process.stop()
         process.wait_for(r"udpecho stopped: \d+ received, \d+ answered, \d+ dropped$")
         assert "Traceback" not in process.output

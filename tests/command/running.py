@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.runners import FOREGROUND, LISTENING
-from tests.support import BIN, Process, wait_until
+from tests.support import BIN, Process, wait_for_handlers
 
 OWN: tuple[str | Path, ...] = (BIN / "udpservices",)
 
@@ -25,13 +25,3 @@ def command(*words: str | Path, runner: tuple[str | Path, ...] = OWN, **options:
         number = int(process.wait_for(LISTENING)[1])
         wait_for_handlers(process)
         yield process, number
-
-
-def wait_for_handlers(process: Process) -> None:
-    """Wait until a process has taken the last of its signals, and blocks none (proc_pid_status(5))."""
-
-    def has_them() -> bool:
-        status = dict(line.split(":", 1) for line in Path(f"/proc/{process.pid}/status").read_text().splitlines())
-        return bool(int(status["SigCgt"], 16) & 1 << signal.SIGUSR1 - 1) and not int(status["SigBlk"], 16)
-
-    wait_until(has_them, f"the signal handlers of {process.words}")

@@ -64,7 +64,6 @@ def test_life(manager: Manager, runner: str) -> None:
         os.kill(process.pid, signal.SIGTERM)
         manager.wait_for("STOPPING=1")
         manager.wait_for("EXTEND_TIMEOUT_USEC=10100000")
-        assert not process.says("stopped")
         process.wait()
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.command.running import OWN, command, wait_for_handlers
-from tests.support import Process, ask
+from tests.command.running import OWN, command
+from tests.support import Process, ask, wait_for_handlers
 
 # What is told at its import, in the midst of a start, and when the interpreter forgets it, at the very end.
 TOLD = """

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.command.running import EACH, TERMINATED, command, wait_for_handlers
-from tests.support import PATIENCE, Process, ask, udp_socket
+from tests.command.running import EACH, TERMINATED, command
+from tests.support import PATIENCE, Process, ask, udp_socket, wait_for_handlers
 
 each = pytest.mark.parametrize("runner", EACH)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.command.running import OWN, command, wait_for_handlers
+from tests.command.running import OWN, command
 from tests.command.test_reload import counting
 from tests.network.hosts import Network
-from tests.support import Process, ask, need_root, tool
+from tests.support import Process, ask, need_root, tool, wait_for_handlers
 
 TAKES_OVER = "SIGUSR2: the new version takes over"
 
