@@ -5,8 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 # A file is a worker's as a whole: tests of one file may be about one thing of this machine's, such as a group.
-# Tests wait for processes more than they compute: twice as many at a time as there are processors.
-PYTEST := $(BIN)/pytest --numprocesses $(shell expr 2 \* $$(nproc)) --dist loadfile
+# Tests wait for processes as well as they compute: half as many more at a time as there are processors.
+PYTEST := $(BIN)/pytest --numprocesses $(shell expr \( 3 \* $$(nproc) + 1 \) / 2) --dist loadfile
 # What takes long, `make test-modes` has: attacks, deaths of workers, the benchmarks' own tests.
 LONG := tests/attacks $(filter-out tests/workers/test_serving.py,$(wildcard tests/workers/test_*.py)) tests/test_benchmarks.py
 # What depends on how datagrams are read and sent is tried in other modes as well: everything but these. Without segments
