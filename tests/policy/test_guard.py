@@ -821,7 +821,8 @@ class TestSharedSockets:
             for _ in range(100):
                 bad.sendto(b"let me in", shared.getsockname())
             guarded.settled(port)
-        assert 0 < port.counters.filtered <= 4 * (ONE_IN - 1)
+        samples = port.counters.refused["denied"] - 1  # the first one came before the filter
+        assert 0 < port.counters.filtered <= samples * (ONE_IN - 1)
         before = port.counters.filtered
         filters.detach(shared)
         refused = port.counters.refused["denied"]
