@@ -19,6 +19,20 @@ from tests.support import PATIENCE, Process, wait_until
 REPLACED = r"\[warn\] worker (\d+) of lane \d (.+): another one takes its place"
 
 
+#: A protocol that cannot be made while there is a file ``mood``.
+MOODY = """
+from pathlib import Path
+from twisted.internet.protocol import DatagramProtocol
+
+class Moody(DatagramProtocol):
+    def __init__(self):
+        if Path("mood").exists():
+            raise ValueError("not today")
+    def datagramReceived(self, datagram, addr):
+        self.transport.write(datagram, addr)
+"""
+
+
 def status(pid: int) -> dict[str, str]:
     """A process's status (proc_pid_status(5)); nothing where it has gone."""
     with suppress(OSError):

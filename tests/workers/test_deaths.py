@@ -15,7 +15,7 @@ from tests.command.running import OWN
 from tests.support import PATIENCE, ROOT, Process, ask, need_root, udp_socket
 from tests.system.load import Load
 from tests.workers.clients import SOON, Clients
-from tests.workers.running import REPLACED, children, group, wait_for_end
+from tests.workers.running import MOODY, REPLACED, children, group, wait_for_end
 from udpservices.transport.engine.libc import SLOTS
 
 #: Seconds within which the clients of a worker that died have their answers. With five processes that wanted two cores,
@@ -214,19 +214,6 @@ class TestHung:
             assert clients.hear() == 0
             assert served.stopped() == (64, 64, 0)
             assert not re.search(REPLACED, served.process.output)
-
-
-MOODY = """
-from pathlib import Path
-from twisted.internet.protocol import DatagramProtocol
-
-class Moody(DatagramProtocol):
-    def __init__(self):
-        if Path("mood").exists():
-            raise ValueError("not today")
-    def datagramReceived(self, datagram, addr):
-        self.transport.write(datagram, addr)
-"""
 
 
 def test_deaths_in_a_row(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from tests.command.test_reload import Bundle, counting, echo
 from tests.support import ask, udp_socket
 from tests.workers.clients import Clients
-from tests.workers.running import Group, group, wait_for_end
+from tests.workers.running import MOODY, Group, group, wait_for_end
 
 WORKERS = "workers = 2\n"
 
@@ -133,19 +133,6 @@ class TestFiles:
             assert all_answered(found.number)
             why = "nothing is reloaded: --share-socket is another one: restart to change it"
             bundle.reload(WORKERS, "share-socket = true\n", echo("a", 0), expected=why)
-
-
-MOODY = """
-from pathlib import Path
-from twisted.internet.protocol import DatagramProtocol
-
-class Moody(DatagramProtocol):
-    def __init__(self):
-        if Path("mood").exists():
-            raise ValueError("not today")
-    def datagramReceived(self, datagram, addr):
-        self.transport.write(datagram, addr)
-"""
 
 
 def test_a_protocol_that_cannot_be_made(tmp_path: Path) -> None:
