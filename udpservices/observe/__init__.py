@@ -1,0 +1,1 @@
+"""What can be seen of a process of services: metrics, health and the status page."""
