@@ -7,6 +7,9 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 # A file is a worker's as a whole: tests of one file may be about one thing of this machine's, such as a group.
 # Tests wait for processes as well as they compute: half as many more at a time as there are processors.
 PYTEST := $(BIN)/pytest --numprocesses $(shell expr \( 3 \* $$(nproc) + 1 \) / 2) --dist loadfile
+# What fails in the crowd is tried once more alone, and must pass then: what was slow is told from what is wrong. The
+# output keeps the first failure.
+ALONE := $(BIN)/pytest --last-failed --last-failed-no-failures none
 # What takes long, `make test-modes` has: attacks, deaths of workers, the benchmarks' own tests.
 LONG := tests/attacks $(filter-out tests/workers/test_serving.py,$(wildcard tests/workers/test_*.py)) tests/test_benchmarks.py
 # What depends on how datagrams are read and sent is tried in other modes as well: everything but these. Without segments
@@ -49,28 +52,31 @@ types: $(VENV)/installed-for-tests
 
 # Among them tests/packaging, which builds the wheel and tries it in environments of its own.
 unit: $(VENV)/installed-for-tests
-	$(PYTEST) $(LONG:%=--ignore=%)
+	$(PYTEST) $(LONG:%=--ignore=%) || $(ALONE)
 
 test-long: $(VENV)/installed-for-tests
-	$(PYTEST) $(LONG)
+	$(PYTEST) $(LONG) || $(ALONE)
 
 # Each engine forced, a kernel without socket filters and one that does not segment; the oldest Twisted, and
 # applications that others wrote.
 test-modes: $(VENV)/installed-for-tests test-long test-oldest test-applications
-	UDPSERVICES_UNBATCHED=1 UDPSERVICES_NO_FILTERS=1 $(PYTEST) -q $(OURS) $(ONCE:%=--ignore=%)
-	UDPSERVICES_BATCHED=1 $(PYTEST) -q $(OURS) tests/transport tests/policy tests/attacks tests/foreign
-	UDPSERVICES_NO_GSO=1 $(PYTEST) -q $(OURS) $(patsubst %,--ignore=%,$(ONCE) $(GUARD) $(GROUPS))
+	export UDPSERVICES_UNBATCHED=1 UDPSERVICES_NO_FILTERS=1; $(PYTEST) -q $(OURS) $(ONCE:%=--ignore=%) || $(ALONE)
+	export UDPSERVICES_BATCHED=1; \
+	  $(PYTEST) -q $(OURS) tests/transport tests/policy tests/attacks tests/foreign || $(ALONE)
+	export UDPSERVICES_NO_GSO=1; \
+	  $(PYTEST) -q $(OURS) $(patsubst %,--ignore=%,$(ONCE) $(GUARD) $(GROUPS)) || $(ALONE)
 
 test-oldest: $(OLDEST)/installed-for-tests
 	$(OLDEST)/bin/pytest --numprocesses auto --dist loadfile -q tests/transport tests/policy tests/endpoints \
-	  tests/runtime tests/services tests/foreign tests/reactors tests/aio tests/test_daemon.py tests/test_maker.py tests/test_testing.py
+	  tests/runtime tests/services tests/foreign tests/reactors tests/aio tests/test_daemon.py tests/test_maker.py \
+	  tests/test_testing.py || $(ALONE:$(BIN)/%=$(OLDEST)/bin/%)
 
 test-applications: $(VENV)/installed-for-tests $(APPLICATIONS)/installed
-	$(BIN)/pytest -q tests/applications
+	$(BIN)/pytest -q tests/applications || $(ALONE) tests/applications
 
 # The units, run by a systemd of its own; as root. `TREE_SUITE=sid make test-system` takes Debian's newest.
 test-system: $(VENV)/installed-for-tests
-	$(BIN)/pytest tests/system
+	$(BIN)/pytest tests/system || $(ALONE) tests/system
 
 # `make soak SOAK_SECONDS=3600`: does anything grow under traffic?
 soak: $(VENV)/installed-for-tests
