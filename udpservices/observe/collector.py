@@ -1,0 +1,327 @@
+"""What Prometheus reads of a process: each series, made of a snapshot.
+
+The collector yields the families of prometheus-client, so that it can stand in any registry. Its labels know their own
+text: a thousand lines are written in a few milliseconds, of which the library's writer needs some fifteen.
+"""
+
+import platform
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from itertools import accumulate
+from typing import NamedTuple, cast
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
+from prometheus_client.utils import floatToGoString
+
+import twisted
+from udpservices import __version__
+from udpservices.observe.snapshot import EndpointState, Snapshot
+from udpservices.observe.source import Source
+from udpservices.transport import counters as counting
+from udpservices.transport.counters import Counters
+
+CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+
+#: Reasons whose series are there from the start, so that the first drop shows as an increase.
+FROM_THE_START = ("overflowed", "truncated", "withheld", "source-port", "own-port", "not-allowed", "denied", "rate")
+
+
+class Labels(dict[str, str]):
+    """Labels of a series, which know how they are written."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, labels: Mapping[str, str], text: str) -> None:
+        """`text` is what stands between braces."""
+        super().__init__(labels)
+        self.text = text
+
+    def and_also(self, name: str, value: str) -> "Labels":
+        """These labels and one more."""
+        pair = f'{name}="{_escaped(value)}"'
+        return Labels({**self, name: value}, f"{self.text},{pair}" if self.text else pair)
+
+
+def _escaped(value: str) -> str:
+    return value if value.isalnum() else value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+
+
+_NONE = Labels({}, "")
+
+
+def _labels(**values: str) -> Labels:
+    labels = _NONE
+    for name, value in values.items():
+        labels = labels.and_also(name, value)
+    return labels
+
+
+class Each(NamedTuple):
+    """A family with one series for each endpoint."""
+
+    name: str
+    type: str
+    documentation: str
+    value: Callable[[EndpointState], float]
+
+
+EACH = (
+    Each(
+        "udpservices_received_datagrams",
+        "counter",
+        "Datagrams read from the socket, whatever became of them.",
+        lambda one: one.counters.received - one.counters.own,
+    ),
+    Each(
+        "udpservices_answered_datagrams",
+        "counter",
+        "Datagrams handed to the kernel to be sent.",
+        lambda one: one.counters.sent,
+    ),
+    Each(
+        "udpservices_received_bytes",
+        "counter",
+        "Bytes of the datagrams read, without headers.",
+        lambda one: getattr(one.counters, "received_bytes", 0),
+    ),
+    Each(
+        "udpservices_answered_bytes",
+        "counter",
+        "Bytes of the datagrams handed to the kernel, without headers.",
+        lambda one: getattr(one.counters, "sent_bytes", 0),
+    ),
+    Each(
+        "udpservices_filtered_datagrams",
+        "counter",
+        "Datagrams that the guard's filter refused in the kernel: an estimate, by a sample that it lets through.",
+        lambda one: one.counters.filtered,
+    ),
+    Each(
+        "udpservices_impaired_datagrams",
+        "counter",
+        "Datagrams dropped on purpose by an impairment.",
+        lambda one: getattr(one.counters, "impaired", 0),
+    ),
+    Each(
+        "udpservices_network_errors",
+        "counter",
+        "Errors that the network reported of datagrams sent, by ICMP for the most part.",
+        lambda one: one.counters.network_errors,
+    ),
+    Each(
+        "udpservices_protocol_exceptions",
+        "counter",
+        "Exceptions that the protocol raised.",
+        lambda one: one.counters.protocol_errors,
+    ),
+    Each(
+        "udpservices_policy_exceptions",
+        "counter",
+        "Exceptions that a policy raised.",
+        lambda one: one.counters.policy_errors,
+    ),
+    Each(
+        "udpservices_port_exceptions",
+        "counter",
+        "Exceptions in the port itself, such as for want of memory.",
+        lambda one: one.counters.port_errors,
+    ),
+    Each(
+        "udpservices_probes",
+        "counter",
+        "Questions of the health check received, which no other series counts.",
+        lambda one: getattr(one.counters, "probes", 0),
+    ),
+    Each(
+        "udpservices_limiter_evictions",
+        "counter",
+        "Networks of clients that the rate limiter forgot to make room for others.",
+        lambda one: getattr(one.counters, "evicted", 0),
+    ),
+    Each(
+        "udpservices_limiter_networks",
+        "gauge",
+        "Networks of clients that the rate limiter keeps in mind.",
+        lambda one: one.tracked,
+    ),
+    Each(
+        "udpservices_receive_queue_bytes",
+        "gauge",
+        "Memory of the receive buffers that is taken by datagrams that wait.",
+        lambda one: one.queued,
+    ),
+    Each(
+        "udpservices_receive_buffer_bytes",
+        "gauge",
+        "Memory of the receive buffers that the kernel granted.",
+        lambda one: one.room,
+    ),
+    Each(
+        "udpservices_last_datagram_timestamp_seconds",
+        "gauge",
+        "When the last datagram was received, to a tenth of a second; 0 before the first one.",
+        lambda one: getattr(one.counters, "last", 0.0),
+    ),
+    Each("udpservices_tcp_connections", "gauge", "Open TCP connections.", lambda one: one.connections),
+)
+
+
+def renderer(source: Source) -> Callable[[], tuple[bytes, bytes]]:
+    """Make the function that answers a scrape of a process: the content type, and the body in text format 0.0.4."""
+    collector = SnapshotCollector(source)
+    process = CollectorRegistry()
+    ProcessCollector(registry=process)
+
+    def render() -> tuple[bytes, bytes]:
+        return CONTENT_TYPE, _written(collector.collect()).encode() + generate_latest(process)
+
+    return render
+
+
+class SnapshotCollector(Collector):
+    """A collector of prometheus-client that takes a snapshot for each scrape."""
+
+    def __init__(self, source: Source) -> None:
+        """`source` is the process that is shown."""
+        self._source = source
+        self._build = _labels(version=__version__, python=platform.python_version(), twisted=twisted.__version__)
+
+    def collect(self) -> Iterator[Metric]:
+        """Each family, the samples' labels being `Labels`."""
+        snapshot = self._source.snapshot()
+        labelled = _labelled(snapshot.endpoints)
+        for name, kind, documentation, value in EACH:
+            yield _family(name, kind, documentation, ((labels, value(one)) for labels, one in labelled))
+        yield _family(
+            "udpservices_dropped_datagrams",
+            "counter",
+            "Datagrams that did not get where they should, by reason.",
+            _by_reason(labelled, lambda counters: {**dict.fromkeys(FROM_THE_START, 0), **_dropped(counters)}),
+        )
+        yield _family(
+            "udpservices_would_refuse_datagrams",
+            "counter",
+            "Datagrams delivered that the guard would have refused but for its dry run, by reason.",
+            _by_reason(labelled, lambda counters: counters.would_refuse),
+        )
+        yield _answer_times(labelled)
+        yield from _of_workers(snapshot)
+        yield from self._of_process(snapshot)
+
+    def _of_process(self, snapshot: Snapshot) -> Iterator[Metric]:
+        reloads = snapshot.reloads
+        yield _family(
+            "udpservices_reloads",
+            "counter",
+            "Reloads, by their result.",
+            [(_labels(result="success"), reloads.succeeded), (_labels(result="failure"), reloads.failed)],
+        )
+        yield _gauge("last_reload_successful", "Whether the last reload was one; 1 before the first.", reloads.is_good)
+        yield _gauge(
+            "last_reload_success_timestamp_seconds", "When the services became what they are.", reloads.last_success
+        )
+        yield _gauge("draining", "Whether the process is to stop soon.", snapshot.is_draining)
+        yield _gauge("start_timestamp_seconds", "When the process was started.", snapshot.started)
+        yield _gauge("build_info", "The versions of what runs; always 1.", 1, self._build)
+
+
+def _labelled(endpoints: Iterable[EndpointState]) -> list[tuple[Labels, EndpointState]]:
+    """Each endpoint with its labels. Those that a service has twice, as sockets that share a port are, are one."""
+    found: dict[tuple[str, str, str], EndpointState] = {}
+    for one in endpoints:
+        name = (one.service, one.endpoint, one.family)
+        found[name] = _together(found[name], one) if name in found else one
+    return [
+        (_labels(service=service, endpoint=endpoint, family=family), one)
+        for (service, endpoint, family), one in found.items()
+    ]
+
+
+def _together(one: EndpointState, other: EndpointState) -> EndpointState:
+    return replace(
+        one,
+        counters=one.counters + other.counters,
+        queued=one.queued + other.queued,
+        room=one.room + other.room,
+        tracked=one.tracked + other.tracked,
+        connections=one.connections + other.connections,
+    )
+
+
+def _family(name: str, kind: str, documentation: str, values: Iterable[tuple[Labels, float]]) -> Metric:
+    family = Metric(name, documentation, kind)
+    sample = f"{name}_total" if kind == "counter" else name
+    family.samples = [Sample(sample, labels, value) for labels, value in values]
+    return family
+
+
+def _gauge(name: str, documentation: str, value: float, labels: Labels = _NONE) -> Metric:
+    return _family(f"udpservices_{name}", "gauge", documentation, [(labels, value)])
+
+
+def _by_reason(
+    labelled: Iterable[tuple[Labels, EndpointState]], counts: Callable[[Counters], Mapping[str, int]]
+) -> Iterator[tuple[Labels, int]]:
+    for labels, one in labelled:
+        for reason, count in counts(one.counters).items():
+            yield labels.and_also("reason", reason), count
+
+
+def _dropped(counters: Counters) -> Mapping[str, int]:
+    if hasattr(counters, "dropped_by_reason"):
+        return dict(counters.dropped_by_reason())
+    return {"overflowed": counters.overflowed, "truncated": counters.truncated, **counters.refused}
+
+
+def _answer_times(labelled: Iterable[tuple[Labels, EndpointState]]) -> Metric:
+    """The histogram of the samples that the ports took."""
+    name = "udpservices_answer_seconds"
+    family = Metric(name, "Time from a datagram's arrival to its answer, of a sample of them.", "histogram")
+    edges = [floatToGoString(bound) for bound in getattr(counting, "ANSWER_BOUNDS", ())]
+    for labels, one in labelled:
+        times = getattr(one.counters, "answer_times", {})
+        reached = list(accumulate(times.get(index, 0) for index in range(len(edges) + 1)))
+        for edge, count in zip([*edges, "+Inf"], reached, strict=True):
+            family.samples.append(Sample(f"{name}_bucket", labels.and_also("le", edge), count))
+        family.samples.append(Sample(f"{name}_sum", labels, getattr(one.counters, "answer_seconds", 0.0)))
+        family.samples.append(Sample(f"{name}_count", labels, reached[-1]))
+    return family
+
+
+def _of_workers(snapshot: Snapshot) -> Iterator[Metric]:
+    """What is of each worker, and the lag, which the parent has too."""
+    lanes = [(_labels(worker=str(one.lane)), one) for one in snapshot.workers]
+    yield _family(
+        "udpservices_worker_up",
+        "gauge",
+        "Whether the worker serves, and was there of late.",
+        [(labels, one.is_up) for labels, one in lanes],
+    )
+    yield _family(
+        "udpservices_worker_restarts",
+        "counter",
+        "How many workers were replaced in this place.",
+        [(labels, one.restarts) for labels, one in lanes],
+    )
+    yield _family(
+        "udpservices_reactor_lag_seconds",
+        "gauge",
+        "Time by which the reactor came late to a timer at most, of late; the worker is empty for the parent.",
+        [(_labels(worker=""), snapshot.lag), *((labels, one.lag) for labels, one in lanes)],
+    )
+
+
+def _written(families: Iterable[Metric]) -> str:
+    """The text of families whose labels are `Labels`."""
+    lines = []
+    for family in families:
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        lines.append(f"# HELP {name} {family.documentation}\n# TYPE {name} {family.type}\n")
+        for name, labels, value, *_ in family.samples:
+            number = int(value) if isinstance(value, int) else floatToGoString(value)
+            inner = cast("Labels", labels).text
+            lines.append(f"{name}{{{inner}}} {number}\n" if inner else f"{name} {number}\n")
+    return "".join(lines)
