@@ -25,6 +25,7 @@ BUNDLE = "udpservices"
 #: for the help. It returns the exit status and raises UsageError.
 OTHERS = {
     "new": ("udpservices.new", "Make a folder with a service of your own that runs."),
+    "top": ("udpservices.top", "Show what services with --metrics do, in a terminal."),
 }
 
 
