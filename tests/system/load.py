@@ -1,6 +1,6 @@
 """A steady load from many sources that counts every datagram.
 
-``python -m tests.system.load HOST PORT RATE`` sends until SIGTERM, then waits for the answers that are missing.
+``python -m tests.system.load HOST PORT RATE [SOURCES]`` sends until SIGTERM, then waits for the answers that are missing.
 """
 
 import json
@@ -28,7 +28,7 @@ _EVERY = 0.02
 class _Client:
     """Sends, receives and counts."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, sources: int) -> None:
         self.sent = 0
         self.answers = bytearray()
         self.answered = 0
@@ -40,7 +40,7 @@ class _Client:
         #: When the last one came.
         self.heard = time.monotonic()
         self._sockets = [socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)]
-        self._sockets += [socket.socket(self._sockets[0].family, socket.SOCK_DGRAM) for _ in range(_SOURCES - 1)]
+        self._sockets += [socket.socket(self._sockets[0].family, socket.SOCK_DGRAM) for _ in range(sources - 1)]
         self._poll = select.epoll()
         self._by_descriptor = {sock.fileno(): sock for sock in self._sockets}
         for sock in self._sockets:
@@ -52,8 +52,12 @@ class _Client:
     def send(self, due: int) -> None:
         """Send until so many have been sent since the start."""
         while self.sent < due:
-            with suppress(ConnectionRefusedError):  # nobody listens: it counts as sent, and is lost
-                self._sockets[self.sent % _SOURCES].send(_SEQUENCE.pack(self.sent))
+            sock = self._sockets[self.sent % len(self._sockets)]
+            try:
+                sock.send(_SEQUENCE.pack(self.sent))
+            except ConnectionRefusedError:  # that of the one before: nobody listened; this one is sent now
+                with suppress(ConnectionRefusedError):
+                    sock.send(_SEQUENCE.pack(self.sent))
             self.answers.append(0)
             self.sent += 1
 
@@ -76,8 +80,8 @@ class _Client:
         return json.dumps([self.sent, self.answered, self.newest, self.doubled, round(self.silence, 3)])
 
 
-def main(host: str, port: int, rate: int) -> None:
-    """Send `rate` datagrams a second until SIGTERM."""
+def main(host: str, port: int, rate: int, sources: int = _SOURCES) -> None:
+    """Send `rate` datagrams a second until SIGTERM, from so many port numbers in turn."""
     ended = False
 
     def end(*_: object) -> None:
@@ -85,7 +89,7 @@ def main(host: str, port: int, rate: int) -> None:
         ended = True
 
     signal.signal(signal.SIGTERM, end)
-    client = _Client(host, port)
+    client = _Client(host, port, sources)
     start = last = time.monotonic()
     while not ended:
         now = time.monotonic()
@@ -150,4 +154,4 @@ class Load:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], *map(int, sys.argv[2:]))
