@@ -277,10 +277,11 @@ def report_destination(sock: socket.socket) -> bool:
     return True
 
 
-# What `_memory` reads (linux/sock_diag.h, SK_MEMINFO_…): 32-bit numbers, of which these two are used here.
+# What `_memory` reads (linux/sock_diag.h, SK_MEMINFO_…): 32-bit numbers, of which these are used here.
 _SO_MEMINFO = 55
 _MEMINFO = struct.Struct("@9I")
 _RECEIVE_ALLOCATED = 0
+_RECEIVE_ROOM = 1
 _DROPS = 8
 
 # What the kernel spends on a datagram at least, or on a flow in one piece: its struct sk_buff alone has more bytes, and
@@ -296,6 +297,12 @@ def _memory(sock: socket.socket) -> tuple[int, ...]:
     except OSError:
         pass
     return (0,) * (_DROPS + 1)
+
+
+def receive_queue(sock: socket.socket) -> tuple[int, int]:
+    """How many bytes wait in the receive queue, and how many may, as the kernel accounts them (socket(7))."""
+    memory = _memory(sock)
+    return memory[_RECEIVE_ALLOCATED], memory[_RECEIVE_ROOM]
 
 
 def queued_at_most(sock: socket.socket) -> int:

@@ -10,11 +10,11 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from udpservices.endpoints import Endpoint
-from udpservices.net.addresses import endpoint_text, host_and_port
 from udpservices.net.sockets import AtLeast
 from udpservices.net.sockopts import MAX_RECEIVE_BUFFER, receive_buffer
 from udpservices.transport.log_throttle import LogThrottle
 from udpservices.transport.port import DatagramPort
+from udpservices.transport.port_name import endpoint_of
 
 #: Seconds between two looks at what the kernel dropped, and how many ports are looked at then: more take turns.
 LOOK_INTERVAL = 1.0
@@ -63,8 +63,8 @@ class DropWatch:
         self._port = port
         self._name = port.log_name
         self._reactor = port.reactor
-        # What is in no line yet, and how many bytes the receive buffer had then.
-        self._untold = self._granted = 0
+        # What was counted by the last look, what is in no line yet, and how many bytes the receive buffer had then.
+        self._seen = self._untold = self._granted = 0
         self._throttle = LogThrottle(port.reactor, self._tell)
         self._looked_at: float = port.reactor.seconds()
 
@@ -83,7 +83,8 @@ class DropWatch:
         """Count what was dropped, and say it: at once, then once a minute for as long as it goes on."""
         now, before = self._reactor.seconds(), self._looked_at
         self._looked_at = now
-        lost = self._port.look_at_drops()
+        self._port.look_at_drops()
+        lost, self._seen = self._port.counters.overflowed - self._seen, self._port.counters.overflowed
         if not lost:
             return
         self._untold += lost
@@ -138,7 +139,7 @@ def tell_small_buffer(label: str, sock: socket.socket, size: int) -> None:
     (_log.warn if asked else _log.info)(
         "{label}: the kernel grants a receive buffer of {granted} bytes instead of {size}: raise net.core.rmem_max",
         label=label,
-        endpoint=f"{endpoint_text(*host_and_port(sock.getsockname()))}/udp",
+        endpoint=endpoint_of(sock),
         granted=granted,
         size=int(size),
     )

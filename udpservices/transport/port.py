@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from udpservices.net import bpf, sockopts
-from udpservices.net.addresses import endpoint_text, host_and_port, parse_host
+from udpservices.net.addresses import parse_host
 from udpservices.net.sockets import CLOSED, adopted_socket, settle_options
 from udpservices.transport.batch import Batch
 from udpservices.transport.counters import Counters
@@ -30,7 +30,7 @@ from udpservices.transport.multicast import MulticastMethods
 from udpservices.transport.open_ports import open_ports
 from udpservices.transport.parts import Parts
 from udpservices.transport.policy import Policy, as_policy
-from udpservices.transport.port_name import PortName
+from udpservices.transport.port_name import PortName, endpoint_of
 from udpservices.transport.read_loop import ReadLoop
 from udpservices.transport.served import Served
 from udpservices.transport.transport_methods import TransportMethods
@@ -158,7 +158,7 @@ class DatagramPort(TransportMethods, MulticastMethods, udp.MulticastPort):  # ty
     @property
     def log_name(self) -> PortName:
         """What the log calls an open port: its label, and the endpoint that it is bound to."""
-        return PortName(self.label, _endpoint_of(self.socket))
+        return PortName(self.label, endpoint_of(self.socket))
 
     def look_at_drops(self) -> int:
         """Count what the kernel dropped for want of room in the receive buffer, in `counters.overflowed`.
@@ -415,7 +415,3 @@ class DatagramPort(TransportMethods, MulticastMethods, udp.MulticastPort):  # ty
 
 async def _awaiting(deferred: "Deferred[Any]") -> None:
     await deferred
-
-
-def _endpoint_of(sock: socket.socket) -> str:
-    return f"{endpoint_text(*host_and_port(sock.getsockname()))}/udp"
