@@ -126,6 +126,18 @@ def some_networks(random: Random) -> list[Network]:
     return drawn
 
 
+def some_probes(random: Random, number: int) -> list[tuple[Any, int]]:
+    """Who asks whether a port is well, from numbers that the rules refuse."""
+    hosts = ("127.0.0.1", "192.0.2.9", "::1", "2001:db8::9")
+    return [(ip_address(host), random.choice((7, number, OTHER_PORT))) for host in hosts]
+
+
+def named(address: Any, port: int, family: int) -> bytes:
+    """In the words of a socket of this family."""
+    host = f"::ffff:{address}" if family == socket.AF_INET6 and address.version == 4 else str(address)
+    return peer_at((host, port) if family == socket.AF_INET else (host, port, 0, 0)).name
+
+
 def is_mapped(address: Any) -> bool:
     """Whether an IPv6 header has an address of IPv4."""
     return address.version == 6 and address.ipv4_mapped is not None
@@ -144,7 +156,7 @@ def hides(destination: Any) -> bool:
 @pytest.mark.parametrize("is_shared", [False, True], ids=["own", "shared"])
 def test_filter_and_twin_agree(sock: socket.socket, monkeypatch: pytest.MonkeyPatch, is_shared: bool) -> None:
     """On headers of every kind; and all or few of the datagrams that are refused for a reason come through, whatever is
-    sampled else.
+    sampled else. Who asks whether the port is well comes through whole, and whatever speaks against him.
     """
     monkeypatch.setattr(loops, "own_addresses", lambda: frozenset({ip_address("127.0.0.1").packed, bytes(15) + b"\1"}))
     random = Random(1)
@@ -155,17 +167,19 @@ def test_filter_and_twin_agree(sock: socket.socket, monkeypatch: pytest.MonkeyPa
         versions = [4, 6]
     come_through = KEEP if is_shared else CUT
     seen: set[Reason] = set()
-    silent = 0
+    silent = asked = 0
     for _ in range(20):
         chosen = LoopRules(**{name: random.random() < 0.7 for name in attrs.fields_dict(LoopRules)})
         access = AccessList(some_networks(random), some_networks(random))
         rules = PortRules(chosen, access, sock, Clock(), is_shared=is_shared)
         own = frozenset({number, OTHER_PORT})
         rules.set_own_ports(own)
+        asking = [one for one in some_probes(random, number) if one[0].version in versions]
+        probes = frozenset(named(*one, sock.family) for one in asking)
 
         @functools.cache
         def program(sampled: frozenset[Reason] = frozenset()) -> bytes:
-            return rules.program(own, sampled)  # noqa: B023  # it is of these rules alone
+            return rules.program(own, sampled, probes=probes)  # noqa: B023  # all are of this round
 
         for _ in range(80):
             version = random.choice(versions)
@@ -173,6 +187,9 @@ def test_filter_and_twin_agree(sock: socket.socket, monkeypatch: pytest.MonkeyPa
             destination = some_destination(random, version) if is_told else ip_address(host)
             source = some_address(random, version)
             interface = random.choice([LOOPBACK, LOOPBACK + 1]) if source.is_loopback else LOOPBACK + 1
+            if random.random() < 0.1:
+                source, port = random.choice([one for one in asking if one[0].version == version])
+                interface = LOOPBACK
             datagram = Datagram(source, port, destination, number, interface)
             all_of_it = result(program(), datagram, LARGEST)
             peer = datagram.peer(sock.family, is_told=is_told)
@@ -186,6 +203,10 @@ def test_filter_and_twin_agree(sock: socket.socket, monkeypatch: pytest.MonkeyPa
                 if peer.is_forged or (versions == [6] and is_mapped(source)):
                     assert rules.verdict(peer.name, forged=peer.is_forged) == FORGED
                 silent += 1
+                continue
+            if peer.name in probes and interface == LOOPBACK:
+                assert all_of_it == KEEP == result(program(frozenset(seen)), datagram, LARGEST)
+                asked += 1
                 continue
             sent_to_many = rules.by_destination and peer.sent_to_many
             cut = all_of_it == CUT and not sent_to_many
@@ -206,3 +227,4 @@ def test_filter_and_twin_agree(sock: socket.socket, monkeypatch: pytest.MonkeyPa
             seen.add(reason)
     assert len(seen) >= 5 - is_shared
     assert silent > 10
+    assert asked > 10

@@ -27,12 +27,13 @@ from udpservices.policy.guard.reasons import BY_NETWORK, OWN_PORT, TO_MANY, Reas
 from udpservices.policy.guard.socket_filter import ForeignFilter, SocketFilter
 from udpservices.transport.batch import Batch
 from udpservices.transport.counters import Counters
-from udpservices.transport.engine.peers import Peer
+from udpservices.transport.engine.peers import Peer, pack
 from udpservices.transport.engine.received import Copies
 from udpservices.transport.open_ports import open_ports
 from udpservices.transport.policy import Policy
 from udpservices.transport.port import DatagramPort
 from udpservices.transport.port_name import PortName
+from udpservices.transport.probe_pairs import probe_pairs
 
 #: Seconds without a refusal for a reason after which the next one is let through.
 QUIET = 60.0
@@ -99,6 +100,9 @@ class Guard(Policy):
         # The port numbers of this process that the filter knows; and those that were known to whatever cut what waits.
         self._compiled: frozenset[int] = frozenset()
         self._known: frozenset[int] = frozenset()
+        # The socket's address, and who asks there whether the port is well, as the filter knows it.
+        self._bound = pack(sock.getsockname())
+        self._probes: frozenset[bytes] = frozenset()
         # Whether the filter knows any of them; and whether one did that cut what waits.
         self._filters_own = self._cuts_own = False
         # What the filter leaves to us, if there is one: the access list, which the kernel has no room for.
@@ -114,12 +118,14 @@ class Guard(Policy):
         self._follow_ports()
         if bpf.is_available() and self._rules.refuse_some:
             self._compile()
+            probe_pairs.watch(self._probes_changed)
         else:
             self._settle_how()
 
     def close(self) -> None:
         """The port is about to be closed; its socket may live on, in systemd."""
         open_ports.unwatch(self._ports_changed)
+        probe_pairs.unwatch(self._probes_changed)
         for call in (self._quiet, self._compiling):
             if call is not None:
                 call.cancel()
@@ -254,6 +260,11 @@ class Guard(Policy):
                 self._compiling = self._clock.callLater(0, self._compile)
         self._sure = False
 
+    def _probes_changed(self) -> None:
+        """Others ask whether ports are well: those who ask here are to pass the filter, and nobody else any more."""
+        if self._filtering and self._probes != probe_pairs.sources(self._bound) and self._compiling is None:
+            self._attach()
+
     def _settle_how(self) -> None:
         """Whether the filter can be relied upon, so that few datagrams need a look."""
         if not self._rules.refuse_some:
@@ -273,13 +284,15 @@ class Guard(Policy):
     def _compile(self) -> None:
         self._compiling = None
         self._follow_ports()
-        if self._filtering and self._compiled == open_ports.numbers:  # some came and went, as a client's do
+        is_known = self._compiled == open_ports.numbers and self._probes == probe_pairs.sources(self._bound)
+        if self._filtering and is_known:  # some came and went, as a client's do
             self._look_at_queue(inf)
         else:
             self._attach()
 
     def _attach(self) -> None:
         """Have the filter refuse what is refused now, and sample what was heard of."""
+        self._probes = probe_pairs.sources(self._bound)
         why = None if self._looks_up else self._refusal(networks=True)
         if why:
             self._looks_up = True
@@ -302,7 +315,8 @@ class Guard(Policy):
         """Attach a filter, with the access list or without. Why that cannot be done, if it cannot."""
         rules, attached = self._rules, self._filter
         try:
-            attached.attach(rules.program(open_ports.numbers, self._heard, networks=networks, mark=attached.mark))
+            own, heard, probes = open_ports.numbers, self._heard, self._probes
+            attached.attach(rules.program(own, heard, networks=networks, probes=probes, mark=attached.mark))
         except bpf.ProgramTooLong as error:
             return f"too many networks for the kernel: {error}"
         except ForeignFilter as error:

@@ -166,19 +166,23 @@ class PortRules:
         sampled: Collection[Reason] = (),
         *,
         networks: bool = True,
+        probes: Iterable[bytes] = (),
         mark: Iterable[Instruction] = (),
     ) -> bytes:
         """A program for a filter that lets what is refused through, cut unless the socket is shared: all of it, or one
         in `ONE_IN` of the reasons that are `sampled`.
 
         `own` are the port numbers that this process serves. Without `networks` it leaves the access list to the twin.
-        `mark` is what it begins with. Raises ProgramTooLong.
+        Who asks whether the port is well passes, before any rule: `probes` are their sources (see `ProbePairs`), of
+        which the twin hears nothing. `mark` is what it begins with. Raises ProgramTooLong.
         """
         sources = self._sources if networks else self._loops.sources()
         keep, drop = Label(), Label()
         refuse: dict[Reason, Label] = defaultdict(Label)
         possible = Label()
         items = [*mark, *self._each_version(lambda version: self._by_way(version, possible, drop)), possible]
+        for name in sorted(probes):
+            items += self._by_probe(name, keep)
         items += self._by_port(own if self.filters(own) else (), refuse)
 
         def by_address(version: int) -> Iterable[Instruction | Label]:
@@ -219,6 +223,21 @@ class PortRules:
         # What comes by loopback is from an address of this host; what does not, and says so, the kernel discards.
         from_here = if_equal(_LOOPBACK, refuse[OWN_PORT], passed)
         return [*search(ranges, 16, 0), ours, load(INTERFACE_INDEX), from_here, passed]
+
+    def _by_probe(self, name: bytes, keep: Label) -> Iterable[Instruction | Label]:
+        """Keep what came from this source, and by loopback: nobody else has its port number there."""
+        address, other = raw_address(name), Label()
+        version = 4 if len(address) == 4 else 6
+        if version not in self._versions:
+            return []
+        items: list[Instruction | Label] = [load(0, 2), if_equal(int.from_bytes(name[2:4], "big"), None, other)]
+        if len(self._versions) == 2:
+            is_six = (other, None) if version == 4 else (None, other)
+            items += [load(IP_HEADER, 1), if_at_least(0x60, *is_six)]
+        for at in range(0, len(address), 4):
+            word = int.from_bytes(address[at : at + 4], "big")
+            items += [load(_SOURCE[version] + at), if_equal(word, None, other)]
+        return [*items, load(INTERFACE_INDEX), if_equal(_LOOPBACK, keep, other), other]
 
     def _by_way(self, version: int, possible: Label, drop: Label) -> Iterable[Instruction | Label]:
         """Drop what cannot have come this way: from loopback by another interface, which IPv4 lets in where
