@@ -1,6 +1,7 @@
 """The last line of a service says what it did, and what is wrong where something is."""
 
 import json
+from collections import Counter
 
 import pytest
 from twisted.logger import Logger
@@ -15,13 +16,13 @@ from udpservices.transport.counters import Counters
     [
         (Counters(received=1234, sent=1234), "1234 received, 1234 answered, 0 dropped"),
         (
-            Counters(received=1234, sent=1232, overflowed=8, unsent=2),
+            Counters(received=1234, sent=1232, overflowed=8, unsent_by_error=Counter(enobufs=2)),
             "1234 received, 1232 answered, 10 dropped (8 of them by the kernel, for want of room)",
         ),
         (Counters(received=5, own=3, network_errors=7), "2 received, 0 answered, 0 dropped"),
         (Counters(protocol_errors=3), "0 received, 0 answered, 0 dropped, 3 errors of the protocol"),
         (
-            Counters(unsent=2, protocol_errors=1, policy_errors=2, port_errors=1),
+            Counters(unsent_by_error=Counter(enobufs=2), protocol_errors=1, policy_errors=2, port_errors=1),
             "0 received, 0 answered, 2 dropped, 1 error of the protocol, 2 errors of the policies, 1 error of the port",
         ),
     ],

@@ -121,10 +121,10 @@ class Transport(asyncio.DatagramTransport):
         """To an address that the port does not take, such as a host name: Python's socket looks it up, and waits."""
         try:
             self._sock.sendto(data, addr)
-        except BlockingIOError:
-            self._writer.give_up()
+        except BlockingIOError as error:
+            self._writer.give_up(error)
         except OSError as error:
-            self._writer.give_up()
+            self._writer.give_up(error)
             self._served.tell("error_received", error)
         else:
             self._port.counters.sent += 1

@@ -87,7 +87,7 @@ class ImpairedPath(Policy):
         # Three draws for each, whatever comes of it, so that one fate does not shift the next.
         dropped, duplicated, reordered = (self._random.random() for _ in range(3))
         if dropped < self._how.drop:
-            self._counters.withheld += 1
+            self._counters.impaired += 1
             return []
         arriving = [datagram] * (2 if duplicated < self._how.duplicate else 1)
         if self._overtaken is not None:
@@ -112,7 +112,7 @@ class ImpairedPath(Policy):
         held = []
         for datagram in datagrams:
             if self._held >= MAX_HELD_DATAGRAMS or self._held_bytes + len(datagram[0]) > MAX_HELD_BYTES:
-                self._counters.withheld += 1
+                self._counters.impaired += 1
                 continue
             self._held += 1
             self._held_bytes += len(datagram[0])

@@ -11,7 +11,7 @@ from udpservices.transport.port import DatagramPort
 from udpservices.transport.reactor import OpensPorts
 from udpservices.transport.served import Served
 
-_DROPS = ("overflowed", "truncated", "stray", "withheld", "crowded_out", "unsent")
+_DROPS = ("overflowed", "truncated", "stray", "withheld", "impaired", "crowded_out", "unsent")
 
 
 class ForeignPort(DatagramPort):

@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from udpservices.net.addresses import BROADCAST, Target, is_multicast, parse_host, parse_target
 from udpservices.testing.datagrams import Sent, batch, pairs
-from udpservices.transport.counters import Counters
+from udpservices.transport.counters import CLOSED_PORT, Counters
 from udpservices.transport.engine.peers import Peer
 from udpservices.transport.engine.plain import LONGEST
 from udpservices.transport.served import Served
@@ -122,7 +122,7 @@ class MemoryDatagramTransport:
         After the stop it is refused: 0, and counted as unsent.
         """
         if self._has_stopped:
-            self.counters.unsent += 1
+            self.counters.unsent_by_error[CLOSED_PORT] += 1
             return 0
         if not isinstance(packet, bytes | bytearray | memoryview):
             raise TypeError(f"a datagram is bytes, not {type(packet).__name__}")
@@ -142,7 +142,7 @@ class MemoryDatagramTransport:
     def writeWhenWritable(self, datagram: bytes, addr: Target | None = None) -> "Deferred[None]":
         """Record a datagram; there is always room. Raises as `write` does; after the stop fails with ConnectionDone."""
         if self._has_stopped:
-            self.counters.unsent += 1
+            self.counters.unsent_by_error[CLOSED_PORT] += 1
             return fail(ConnectionDone("the port was stopped"))
         self.write(datagram, addr)
         return succeed(None)

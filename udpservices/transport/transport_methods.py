@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 
 from udpservices.net.addresses import Target, host_and_port, parse_target
 from udpservices.net.sockets import is_readable
-from udpservices.transport.counters import Counters
+from udpservices.transport.counters import CLOSED_PORT, Counters
 from udpservices.transport.engine.peers import Peer, peer_at
 from udpservices.transport.open_ports import open_ports
 from udpservices.transport.parts import Parts
@@ -92,7 +92,7 @@ class TransportMethods:
         """
         if self.writer is not None:
             return self.writer.write(datagram, addr)
-        self.counters.unsent += 1
+        self.counters.unsent_by_error[CLOSED_PORT] += 1
         return 0
 
     def writeSequence(self, seq: Iterable[bytes], addr: Target | None = None) -> None:
@@ -106,7 +106,7 @@ class TransportMethods:
         ConnectionDone when the port is stopped first. Raises as `write` does for an address that is none.
         """
         if self._parts is None:
-            self.counters.unsent += 1
+            self.counters.unsent_by_error[CLOSED_PORT] += 1
             return fail(ConnectionDone("the port was stopped"))
         return self._parts.queue.add(bytes(memoryview(datagram)), self._parts.writer.whom(addr))
 

@@ -1,6 +1,7 @@
 """Sending without loss on this host: what the kernel has no room for waits until it has."""
 
 import errno
+import os
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
@@ -81,7 +82,7 @@ class WriteQueue:
         """Send one, or put it back; whether to go on with the next."""
         only = self._connection.peer
         if only is not None and only != entry.peer:
-            self._writer.give_up()
+            self._writer.give_up(OSError(errno.EISCONN, os.strerror(errno.EISCONN)))
             entry.done.errback(InvalidAddressError(entry.peer, f"this port is connected to {only} by now"))
             return True
         error = self._writer.offer(entry.datagram, entry.peer)
@@ -93,7 +94,7 @@ class WriteQueue:
             self._queue.appendleft(entry)
             return False
         else:
-            self._writer.give_up()
+            self._writer.give_up(error)
             if waits:
                 entry.done.errback(error)
         return True
@@ -125,6 +126,6 @@ class WriteQueue:
             self._later.cancel()
             self._later = None
         queue, self._queue = self._queue, deque()
-        self._writer.give_up(len(queue))
+        self._writer.give_up(count=len(queue))
         for entry in queue:
             entry.done.errback(ConnectionDone("the port was stopped"))

@@ -1,6 +1,7 @@
 """How datagrams leave a port: to whom, at once or together, and what became of them."""
 
 import errno
+import os
 from collections.abc import Callable
 from socket import AddressFamily
 from time import monotonic
@@ -8,7 +9,7 @@ from time import monotonic
 from twisted.internet.error import InvalidAddressError, MessageLengthError
 
 from udpservices.net.addresses import Target, parse_target
-from udpservices.transport.counters import Counters
+from udpservices.transport.counters import CLOSED_PORT, Counters, error_name
 from udpservices.transport.engine.base import Connection, Engine, Outcome, Received
 from udpservices.transport.engine.peers import NAME_SIZE, NOBODY, Peer, PeersByAddress
 from udpservices.transport.engine.plain import LONGEST, PlainEngine
@@ -123,14 +124,14 @@ class Writer:
         One that waits for room is as good as taken.
         """
         if not self._open:
-            self._counters.unsent += 1
+            self.give_up()
             return False
         outcome = self._plain.try_again(error, datagram, peer)
-        too_long = outcome.error is not None and outcome.error.errno == errno.EMSGSIZE
-        self._account(outcome._replace(unsent=0) if too_long else outcome)
+        too_long = next((each for each in outcome.refused if each.errno == errno.EMSGSIZE), None)
+        self._account(outcome._replace(refused=()) if too_long else outcome)
         if too_long:
-            raise MessageLengthError(f"{len(datagram)} bytes") from outcome.error
-        return not outcome.unsent
+            raise MessageLengthError(f"{len(datagram)} bytes") from too_long
+        return not outcome.refused
 
     def gather(self, received: Received | None = None, *, watched: bool = True) -> None:
         """Have what is written wait for `flush`; it may answer what was received, and may be as much as that.
@@ -165,7 +166,7 @@ class Writer:
         if self._due:
             self._due = monotonic() + LONGEST_WAIT
         if not self._open:
-            self._counters.unsent += len(data)
+            self.give_up(count=len(data))
         elif self._answered is not None and self._answered.is_answered_by(data, peers):
             self._account(self._many.reflect(self._answered))
         else:
@@ -174,7 +175,7 @@ class Writer:
     def reflect(self, received: Received) -> None:
         """Send each datagram back to who sent it: from where they lie, or as if the protocol wrote them."""
         if not self._open:
-            self._counters.unsent += len(received)
+            self.give_up(count=len(received))
             return
         only = self._connection.peer
         if received.in_place and (only is None or received.comes_from(only)):
@@ -186,7 +187,7 @@ class Writer:
             if only is None or peer == only:
                 self.write(datagram, peer)
             else:  # the port may be connected by now
-                self._counters.unsent += 1
+                self.give_up(OSError(errno.EISCONN, os.strerror(errno.EISCONN)))
 
     # One that may wait for room
 
@@ -199,12 +200,12 @@ class Writer:
             self._counters.sent += 1
             return None
         outcome = self._plain.try_again(error, datagram, peer, may_wait=False)
-        self._account(outcome._replace(unsent=0))
-        return outcome.error
+        self._account(outcome._replace(refused=()))
+        return outcome.refused[0] if outcome.refused else None
 
-    def give_up(self, count: int = 1) -> None:
-        """Count datagrams that were offered, or never will be, and are not sent."""
-        self._counters.unsent += count
+    def give_up(self, error: OSError | None = None, count: int = 1) -> None:
+        """Count datagrams that are not sent because of an error, or because the port was stopped."""
+        self._counters.unsent_by_error[CLOSED_PORT if error is None else error_name(error)] += count
 
     def close(self) -> None:
         """The socket is about to be closed: send what was gathered, and nothing after that."""
@@ -217,8 +218,9 @@ class Writer:
     def _account(self, outcome: Outcome) -> None:
         """Count what came of a send, log what was refused, and tell what was heard of earlier ones."""
         self._counters.sent += outcome.sent
-        if outcome.unsent and outcome.error is not None:
-            self._counters.unsent += outcome.unsent
-            self._faults.sending_failed(outcome.error, outcome.unsent)
+        if outcome.refused:
+            for error in outcome.refused:
+                self.give_up(error)
+            self._faults.sending_failed(outcome.refused[-1], len(outcome.refused))
         for error in outcome.earlier:
             self._heard(error)

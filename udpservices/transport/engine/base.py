@@ -1,6 +1,6 @@
 """What an engine is: how datagrams cross the boundary to the kernel. It knows no port, no protocol and no policy."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
 from udpservices.transport.engine.peers import Peer
@@ -29,19 +29,16 @@ class NetworkError(OSError):
 class Outcome(NamedTuple):
     """What came of sending."""
 
-    #: Datagrams that the kernel took, and those that it did not.
+    #: Datagrams that the kernel took.
     sent: int
-    unsent: int = 0
-    #: Why the last of these was not taken.
-    error: OSError | None = None
+    #: And why it did not take each of the others.
+    refused: tuple[OSError, ...] = ()
     #: Errors of datagrams sent before, which the kernel told instead of sending; what it did not send was sent again.
     earlier: tuple[OSError, ...] = ()
 
     def plus(self, other: "Outcome") -> "Outcome":
         """Both."""
-        return Outcome(
-            self.sent + other.sent, self.unsent + other.unsent, other.error or self.error, self.earlier + other.earlier
-        )
+        return Outcome(self.sent + other.sent, self.refused + other.refused, self.earlier + other.earlier)
 
 
 #: Of no datagrams.
@@ -110,6 +107,9 @@ class Received(Protocol):
 
     def comes_from(self, peer: Peer) -> bool:
         """Whether this peer sent them all."""
+
+    def sent_by(self, names: Collection[bytes]) -> Sequence[int]:
+        """The indices of those whose sources are among these, few, in the kernel's words."""
 
     def view(self, index: int) -> memoryview:
         """One payload, read-only, where it lies."""

@@ -250,7 +250,7 @@ class MmsgEngine:
                     self._segments.refused(failed, size)
                 return total.plus(Outcome(0, earlier=earlier)).plus(plainly(start))
             else:
-                total = total.plus(Outcome(0, end - start, failed, earlier))
+                total = total.plus(Outcome(0, (failed,) * (end - start), earlier))
         return total
 
     def _push(
@@ -288,7 +288,7 @@ class MmsgEngine:
                     self._is_refused("sendmmsg", went)
                 total = total.plus(plain)
             else:
-                total = total.plus(Outcome(0, weights[at], went))
+                total = total.plus(Outcome(0, (went,) * weights[at]))
             at += 1
         return total
 

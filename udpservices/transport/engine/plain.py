@@ -259,7 +259,7 @@ class PlainEngine:
         if failed is not None and failed.errno in WOULD_BLOCK and may_wait and self.when_full is not None:
             self.when_full(datagram, peer)
             return Outcome(0, earlier=earlier)
-        return Outcome(1, earlier=earlier) if failed is None else Outcome(0, 1, failed, earlier)
+        return Outcome(1, earlier=earlier) if failed is None else Outcome(0, (failed,), earlier)
 
     def may_be_of_earlier(self, error: OSError) -> bool:
         """Whether a send may have failed because of an earlier one, as the kernel tells on sockets that hear errors."""
