@@ -1,6 +1,7 @@
 """A steady load from many sources that counts every datagram.
 
-``python -m tests.system.load HOST PORT RATE [SOURCES]`` sends until SIGTERM, then waits for the answers that are missing.
+``python -m tests.system.load HOST PORT RATE [SOURCES]`` sends until SIGTERM, then waits for the answers that are
+missing.
 """
 
 import json
