@@ -32,8 +32,10 @@ OLDEST := .venv-oldest
 OLDEST_TWISTED := 24.11.*
 # Other people's applications, which pin a Twisted and much else, in an environment of theirs.
 APPLICATIONS := .venv-applications
+# What makes the site, which nothing else needs.
+DOCS := .venv-docs
 
-.PHONY: run test test-modes test-long test-oldest test-applications test-system lint types unit soak format bench fuzz changelog clean
+.PHONY: run test test-modes test-long test-oldest test-applications test-system lint types unit soak format bench fuzz docs changelog clean
 
 run: $(VENV)/installed
 	@echo 'Serving udpecho on UDP port 9999, IPv4 and IPv6; Ctrl-C stops it. Try it from another terminal:'
@@ -95,13 +97,19 @@ FUZZ_SECONDS ?= 60
 fuzz: $(VENV)/installed-for-fuzz
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(FUZZ)
 
+# The site, in build/site; an error is also a link that leads nowhere.
+docs: $(DOCS)/installed
+	$(DOCS)/bin/python -m docs.site.pages
+	$(DOCS)/bin/python -m zensical build --clean --strict --config-file build/zensical.toml
+	$(DOCS)/bin/python -m docs.site.check
+
 changelog: $(VENV)/installed-for-tests
 	$(BIN)/towncrier build --yes
 
 clean:
-	rm -rf $(VENV) $(OLDEST) $(APPLICATIONS)
+	rm -rf $(VENV) $(OLDEST) $(APPLICATIONS) $(DOCS)
 
-$(VENV)/bin/python $(OLDEST)/bin/python $(APPLICATIONS)/bin/python: %/bin/python:
+$(VENV)/bin/python $(OLDEST)/bin/python $(APPLICATIONS)/bin/python $(DOCS)/bin/python: %/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "This needs Python 3.11 or later; choose one with: make PYTHON=python3.x" >&2; exit 1; }
 	@$(PYTHON) -m venv $* || { rm -rf $*; \
@@ -130,4 +138,9 @@ $(OLDEST)/installed-for-tests: $(OLDEST)/bin/python pyproject.toml
 $(APPLICATIONS)/installed: $(APPLICATIONS)/bin/python pyproject.toml
 	@echo 'Installing udpservices and the applications of others into $(APPLICATIONS) …'
 	@$(APPLICATIONS)/bin/pip --disable-pip-version-check --quiet install --editable '.[applications]'
+	@touch $@
+
+$(DOCS)/installed: $(DOCS)/bin/python pyproject.toml
+	@echo 'Installing what makes the site into $(DOCS) …'
+	@$(DOCS)/bin/pip --disable-pip-version-check --quiet install --editable '.[docs]'
 	@touch $@
