@@ -20,8 +20,7 @@ import twisted
 from udpservices import __version__
 from udpservices.observe.snapshot import EndpointState, Snapshot
 from udpservices.observe.source import Source
-from udpservices.transport import counters as counting
-from udpservices.transport.counters import Counters
+from udpservices.transport.counters import ANSWER_BOUNDS, Counters
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
@@ -85,13 +84,13 @@ EACH = (
         "udpservices_received_bytes",
         "counter",
         "Bytes of the datagrams read, without headers.",
-        lambda one: getattr(one.counters, "received_bytes", 0),
+        lambda one: one.counters.received_bytes,
     ),
     Each(
         "udpservices_answered_bytes",
         "counter",
         "Bytes of the datagrams handed to the kernel, without headers.",
-        lambda one: getattr(one.counters, "sent_bytes", 0),
+        lambda one: one.counters.sent_bytes,
     ),
     Each(
         "udpservices_filtered_datagrams",
@@ -103,7 +102,7 @@ EACH = (
         "udpservices_impaired_datagrams",
         "counter",
         "Datagrams dropped on purpose by an impairment.",
-        lambda one: getattr(one.counters, "impaired", 0),
+        lambda one: one.counters.impaired,
     ),
     Each(
         "udpservices_network_errors",
@@ -133,13 +132,13 @@ EACH = (
         "udpservices_probes",
         "counter",
         "Questions of the health check received, which no other series counts.",
-        lambda one: getattr(one.counters, "probes", 0),
+        lambda one: one.counters.probes,
     ),
     Each(
         "udpservices_limiter_evictions",
         "counter",
         "Networks of clients that the rate limiter forgot to make room for others.",
-        lambda one: getattr(one.counters, "evicted", 0),
+        lambda one: one.counters.evicted,
     ),
     Each(
         "udpservices_limiter_networks",
@@ -163,7 +162,7 @@ EACH = (
         "udpservices_last_datagram_timestamp_seconds",
         "gauge",
         "When the last datagram was received, to a tenth of a second; 0 before the first one.",
-        lambda one: getattr(one.counters, "last", 0.0),
+        lambda one: one.counters.last,
     ),
     Each("udpservices_tcp_connections", "gauge", "Open TCP connections.", lambda one: one.connections),
 )
@@ -199,7 +198,7 @@ class SnapshotCollector(Collector):
             "udpservices_dropped_datagrams",
             "counter",
             "Datagrams that did not get where they should, by reason.",
-            _by_reason(labelled, lambda counters: {**dict.fromkeys(FROM_THE_START, 0), **_dropped(counters)}),
+            _by_reason(labelled, lambda counters: {**dict.fromkeys(FROM_THE_START, 0), **counters.dropped_by_reason()}),
         )
         yield _family(
             "udpservices_would_refuse_datagrams",
@@ -270,23 +269,17 @@ def _by_reason(
             yield labels.and_also("reason", reason), count
 
 
-def _dropped(counters: Counters) -> Mapping[str, int]:
-    if hasattr(counters, "dropped_by_reason"):
-        return dict(counters.dropped_by_reason())
-    return {"overflowed": counters.overflowed, "truncated": counters.truncated, **counters.refused}
-
-
 def _answer_times(labelled: Iterable[tuple[Labels, EndpointState]]) -> Metric:
     """The histogram of the samples that the ports took."""
     name = "udpservices_answer_seconds"
     family = Metric(name, "Time from a datagram's arrival to its answer, of a sample of them.", "histogram")
-    edges = [floatToGoString(bound) for bound in getattr(counting, "ANSWER_BOUNDS", ())]
+    edges = [floatToGoString(bound) for bound in ANSWER_BOUNDS]
     for labels, one in labelled:
-        times = getattr(one.counters, "answer_times", {})
+        times = one.counters.answer_times
         reached = list(accumulate(times.get(index, 0) for index in range(len(edges) + 1)))
         for edge, count in zip([*edges, "+Inf"], reached, strict=True):
             family.samples.append(Sample(f"{name}_bucket", labels.and_also("le", edge), count))
-        family.samples.append(Sample(f"{name}_sum", labels, getattr(one.counters, "answer_seconds", 0.0)))
+        family.samples.append(Sample(f"{name}_sum", labels, one.counters.answer_seconds))
         family.samples.append(Sample(f"{name}_count", labels, reached[-1]))
     return family
 
