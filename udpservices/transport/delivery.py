@@ -9,11 +9,12 @@ from typing import Any
 from udpservices.transport.batch import Batch
 from udpservices.transport.counters import Counters
 from udpservices.transport.engine.base import Connection, Received
-from udpservices.transport.engine.peers import Peer
+from udpservices.transport.engine.peers import Peer, as_probe
 from udpservices.transport.engine.plain import Arrival
 from udpservices.transport.engine.received import Copies
 from udpservices.transport.fault_reporter import FaultReporter
 from udpservices.transport.policy import Policy
+from udpservices.transport.probe_pairs import probe_pairs
 from udpservices.transport.tasks import Tasks, with_tasks
 from udpservices.transport.writer import LONGEST_WAIT, Writer
 
@@ -39,8 +40,12 @@ class Delivery:
         counters: Counters,
         faults: FaultReporter,
         max_datagram: int,
+        bound: bytes,
     ) -> None:
-        """Datagrams of more than `max_datagram` bytes are not passed off as shorter ones."""
+        """Datagrams of more than `max_datagram` bytes are not passed off as shorter ones.
+
+        `bound` is the address that the socket is bound to, as the kernel has it.
+        """
         #: The protocol's coroutines that wait.
         self.tasks = Tasks(protocol, counters, faults)
         self._protocol = with_tasks(protocol, self.tasks)
@@ -49,6 +54,7 @@ class Delivery:
         self._counters = counters
         self._faults = faults
         self._max_datagram = max_datagram
+        self._bound = bound
         self._takes_batches = hasattr(protocol, "datagramsReceived")
         self._takes_batches_only = self._takes_batches and not getattr(protocol, "takes_either", False)
         self._looks = False
@@ -90,12 +96,14 @@ class Delivery:
         The answer of each leaves before the next is read: a client that waits for it goes on meanwhile.
         """
         counters, verdicts, writer, protocol = self._counters, self._verdicts, self._writer, self._protocol
-        read = 0
+        asked, read = probe_pairs.asked, 0
         for payload, peer, flow in arrivals:
             read += 1
             if flow is not None:
                 counters.received += len(flow)
                 self.deliver(flow, ALL)
+                continue
+            if asked and peer.name in asked and self._answers_probe(payload, peer):
                 continue
             counters.received += 1
             if not self._simple:
@@ -123,6 +131,8 @@ class Delivery:
         batch = Batch(received, self._writer)
         count = len(batch)
         try:
+            if probe_pairs.asked:
+                self._answer_probes(batch)
             if self._may_pass(batch):
                 self._hand_over(batch, limit)
         except BaseException:
@@ -218,6 +228,38 @@ class Delivery:
         self._rest = [*arriving, *self._rest]
         if self._rest and not self._open:
             self.turn_away()
+
+    # Who asks whether the port is well
+
+    def _answers_probe(self, payload: bytes, peer: Peer) -> bool:
+        """Deliver a datagram of somebody who asks; whether it is one. No policy sees it."""
+        is_one = peer.name in probe_pairs.sources(self._bound) and not peer.is_forged
+        if not is_one or not self._open or self._connection.peer is not None:
+            return False
+        self._counters.probes += 1
+        asker, writer = as_probe(peer), self._writer
+        if self._takes_batches:
+            batch = Batch(Copies((payload,), (asker,)), writer)
+            self._deliver_batch(batch)
+            batch.close()
+            return True
+        outer, writer.current = writer.current, asker
+        try:
+            self._protocol.datagramReceived(payload, asker)
+        except BaseException:
+            self._faults.protocol_failed("datagramReceived")
+        writer.go_back_to(outer)
+        return True
+
+    def _answer_probes(self, batch: Batch) -> None:
+        """Deliver those of a batch that is counted, and leave the others in it."""
+        suspects = batch.storage.sent_by(probe_pairs.sources(self._bound))
+        if not suspects:
+            return
+        payloads, peers = batch.storage.payloads, batch.storage.peers
+        answered = {index for index in suspects if self._answers_probe(payloads[index], peers[index])}
+        self._counters.received -= len(answered)
+        batch.keep([index for index in range(len(payloads)) if index not in answered])
 
     # What waits
 

@@ -12,7 +12,7 @@ from udpservices.transport.counters import Counters
 from udpservices.transport.delivery import Delivery
 from udpservices.transport.engine.base import Connection
 from udpservices.transport.engine.mmsg import MmsgEngine
-from udpservices.transport.engine.peers import peer_at
+from udpservices.transport.engine.peers import pack, peer_at
 from udpservices.transport.engine.plain import PlainEngine
 from udpservices.transport.engine.pool import SlotPool
 from udpservices.transport.engine.reply_source import CONTROL_SIZE
@@ -68,7 +68,8 @@ class Parts:
             plain, many, sock.family, reply_size, self.connection, counters, self.faults, self.errors.heard
         )
         self.drops = KernelDrops(sock, counters)
-        self.delivery = Delivery(protocol, self.writer, self.connection, counters, self.faults, max_datagram)
+        bound = pack(sock.getsockname())
+        self.delivery = Delivery(protocol, self.writer, self.connection, counters, self.faults, max_datagram, bound)
         self.queue = WriteQueue(self.writer, self.connection, reactor, self.watch_writing)
         self.reading = ReadLoop(
             plain,

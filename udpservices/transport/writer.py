@@ -11,9 +11,10 @@ from twisted.internet.error import InvalidAddressError, MessageLengthError
 from udpservices.net.addresses import Target, parse_target
 from udpservices.transport.counters import CLOSED_PORT, Counters, error_name
 from udpservices.transport.engine.base import Connection, Engine, Outcome, Received
-from udpservices.transport.engine.peers import NAME_SIZE, NOBODY, Peer, PeersByAddress
+from udpservices.transport.engine.peers import NAME_SIZE, NOBODY, Peer, PeersByAddress, as_probe
 from udpservices.transport.engine.plain import LONGEST, PlainEngine
 from udpservices.transport.fault_reporter import FaultReporter
+from udpservices.transport.probe_pairs import probe_pairs
 
 #: Seconds that an answer waits for others at most, to leave together with them.
 LONGEST_WAIT = 0.001
@@ -84,9 +85,10 @@ class Writer:
     def _target(self, addr: Target) -> Peer:
         host = parse_target(addr, self._family)
         try:
-            return self._targets[host.socket_address(addr[1])]
+            found = self._targets[host.socket_address(addr[1])]
         except OSError as error:
             raise InvalidAddressError(addr[0], "write() called with a scope that names no interface") from error
+        return as_probe(found) if found.name in probe_pairs.asked else found
 
     def go_back_to(self, outer: Peer) -> None:
         """A handler that turned the reactor goes on with its datagram; the port may be connected to another by now."""
@@ -101,6 +103,8 @@ class Writer:
     def write(self, datagram: bytes, addr: Target | None = None) -> int:
         """Do what `DatagramPort.write` says: send, or keep for `flush` while answers are gathered."""
         peer = addr if addr is self.current else self.whom(addr)
+        if peer.is_probe:
+            return len(datagram) if self._answer_probe(datagram, peer) is None else 0
         if not self.is_gathering:
             error = self._attempt(datagram, peer)
             if error is None:
@@ -193,6 +197,8 @@ class Writer:
 
     def offer(self, datagram: bytes, peer: Peer) -> OSError | None:
         """Hand the kernel one datagram, after what was gathered; the error where it does not take it, not counted."""
+        if peer.is_probe:
+            return self._answer_probe(datagram, peer)
         if self._data:
             self._send_gathered()
         error = self._attempt(datagram, peer)
@@ -206,6 +212,16 @@ class Writer:
     def give_up(self, error: OSError | None = None, count: int = 1) -> None:
         """Count datagrams that are not sent because of an error, or because the port was stopped."""
         self._counters.unsent_by_error[CLOSED_PORT if error is None else error_name(error)] += count
+
+    def _answer_probe(self, datagram: bytes, peer: Peer) -> OSError | None:
+        """Answer who asks whether the port is well, at once; the error where that fails. Neither is counted."""
+        error = self._attempt(datagram, peer)
+        if error is None or not self._open:
+            return error
+        outcome = self._plain.try_again(error, datagram, peer, may_wait=False)
+        for earlier in outcome.earlier:
+            self._heard(earlier)
+        return outcome.refused[0] if outcome.refused else None
 
     def close(self) -> None:
         """The socket is about to be closed: send what was gathered, and nothing after that."""

@@ -1,6 +1,6 @@
 """The datagrams of one read: in place, where the kernel put them, or taken out."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain, repeat
 from operator import is_
@@ -62,6 +62,9 @@ class Copies:
 
     def comes_from(self, peer: Peer) -> bool:
         return all(sender == peer for sender in self.peers)
+
+    def sent_by(self, names: Collection[bytes]) -> Sequence[int]:
+        return [index for index, peer in enumerate(self.peers) if peer.name in names]
 
     def view(self, index: int) -> memoryview:
         return memoryview(self.payloads[index])
@@ -198,6 +201,13 @@ class InPlace:
     def comes_from(self, peer: Peer) -> bool:
         span = self.pieces * self.slots.name_size
         return self.slots.names[:span] == peer.name * self.pieces
+
+    def sent_by(self, names: Collection[bytes]) -> Sequence[int]:
+        """In memory where none of them is, as nearly always, nothing is taken out."""
+        memory, span = self.slots.names, self.pieces * self.slots.name_size
+        if all(memory.find(name, 0, span) < 0 for name in names):
+            return ()
+        return [index for index, name in enumerate(self.names) if name in names]
 
     def view(self, index: int) -> memoryview:
         if self.segment_sizes:
