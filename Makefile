@@ -10,6 +10,8 @@ PYTEST := $(BIN)/pytest --numprocesses $(shell expr \( 3 \* $$(nproc) + 1 \) / 2
 # What fails in the crowd is tried once more alone, and must pass then: what was slow is told from what is wrong. The
 # output keeps the first failure.
 ALONE := $(BIN)/pytest --last-failed --last-failed-no-failures none
+# What boots a system, or runs a container, `make test-system` has.
+SYSTEM := tests/system tests/containers
 # What takes long, `make test-modes` has: attacks, deaths of workers, the benchmarks' own tests.
 LONG := tests/attacks $(filter-out tests/workers/test_serving.py,$(wildcard tests/workers/test_*.py)) tests/test_benchmarks.py
 # What depends on how datagrams are read and sent is tried in other modes as well: everything but these. Without segments
@@ -76,9 +78,10 @@ test-oldest: $(OLDEST)/installed-for-tests
 test-applications: $(VENV)/installed-for-tests $(APPLICATIONS)/installed
 	$(BIN)/pytest -q tests/applications || $(ALONE) tests/applications
 
-# The units, run by a systemd of its own; as root. `TREE_SUITE=sid make test-system` takes Debian's newest.
+# The units, run by a systemd of its own, and the container's image; as root. `TREE_SUITE=sid make test-system` takes
+# Debian's newest.
 test-system: $(VENV)/installed-for-tests
-	$(BIN)/pytest tests/system || $(ALONE) tests/system
+	$(BIN)/pytest $(SYSTEM) || $(ALONE) $(SYSTEM)
 
 # `make soak SOAK_SECONDS=3600`: does anything grow under traffic?
 soak: $(VENV)/installed-for-tests

@@ -93,12 +93,13 @@ def _mirror() -> str:
     return found[0] if found else _MIRROR
 
 
-def wheels(tree: Path) -> Path:
-    """A folder with all that udpservices needs, to be built too, for a tree's Python."""
+def wheels(tree: Path, *extras: str) -> Path:
+    """A folder with all that udpservices needs, with these extras and to be built too, for a tree's Python."""
     python = (tree / "usr" / "bin" / "python3").readlink().name.removeprefix("python")
     with (ROOT / "pyproject.toml").open("rb") as file:
         project = tomllib.load(file)
     needed: list[str] = project["project"]["dependencies"] + project["build-system"]["requires"]
+    needed += [one for extra in extras for one in project["project"]["optional-dependencies"][extra]]
 
     def download(folder: Path) -> None:
         platforms = [f"--platform=manylinux{version}_{os.uname().machine}" for version in ("2014", "_2_17", "_2_28")]
