@@ -1,0 +1,161 @@
+"""A process as its page has it: one object in JSON, of a snapshot and of what was before it."""
+
+import json
+import os
+import platform
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+from zlib import crc32
+
+import twisted
+from udpservices import __version__
+from udpservices.observe.history import Course, History, Name, dropped_by_reason, together
+from udpservices.observe.snapshot import EndpointState, HealthState, Snapshot
+
+#: Members, and lines of the log, that are shown at most: the latest.
+MOST_MEMBERS = 200
+MOST_LINES = 50
+
+
+def report(
+    snapshot: Snapshot,
+    history: History,
+    readiness: tuple[bool, str],
+    health: Mapping[str, HealthState],
+) -> dict[str, Any]:
+    """The object. Rates are those that `history` has; `health` is by service, as far as it is known.
+
+    Times are in seconds, rates in datagrams a second.
+    """
+    services = [
+        _service(name, endpoints, history, health.get(name)) for name, endpoints in _by_service(snapshot).items()
+    ]
+    found = {
+        "process": _process(snapshot, readiness),
+        "total": {
+            kind: _counted(sum(one[kind]["total"] for one in services), sum(one[kind]["rate"] for one in services))
+            for kind in ("received", "answered", "dropped")
+        },
+        "services": services,
+        "workers": [{**asdict(one), "is_up": one.is_up} for one in snapshot.workers],
+        "members": _members(snapshot),
+        "lines": [asdict(one) for one in snapshot.lines[-MOST_LINES:]],
+    }
+    return {**found, "shapes": shapes(found)}
+
+
+def _by_service(snapshot: Snapshot) -> dict[str, dict[Name, EndpointState]]:
+    found: dict[str, dict[Name, EndpointState]] = {}
+    for name, one in together(snapshot.endpoints).items():
+        found.setdefault(name.service, {})[name] = one
+    return found
+
+
+def _process(snapshot: Snapshot, readiness: tuple[bool, str]) -> dict[str, Any]:
+    is_ready, why = readiness
+    return {
+        "version": __version__,
+        "python": platform.python_version(),
+        "twisted": twisted.__version__,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "when": round(snapshot.when, 3),
+        "started": round(snapshot.started, 3),
+        "uptime": max(0.0, round(snapshot.when - snapshot.started, 1)),
+        "lag": snapshot.lag,
+        "is_draining": snapshot.is_draining,
+        "is_ready": is_ready,
+        "why": why,
+        "reloads": asdict(snapshot.reloads),
+    }
+
+
+def _members(snapshot: Snapshot) -> list[dict[str, Any]]:
+    latest = sorted(snapshot.members, key=lambda one: one.silence)[:MOST_MEMBERS]
+    return [asdict(one) for one in sorted(latest, key=lambda one: (one.service, one.group, one.peer))]
+
+
+def _counted(total: int, rate: float) -> dict[str, Any]:
+    return {"total": total, "rate": round(rate, 1)}
+
+
+def _flow(course: Course, endpoints: Iterable[EndpointState]) -> dict[str, Any]:
+    """What endpoints did, together."""
+    counters = [one.counters for one in endpoints]
+    received = sum(one.received - one.own for one in counters)
+    return {
+        "received": _counted(received, course.rate(course.now.received)),
+        "answered": _counted(sum(one.sent for one in counters), course.rate(course.now.answered)),
+        "dropped": _counted(sum(one.dropped for one in counters), course.rate(course.now.dropped)),
+        "latency": {"p50": course.latency(0.5), "p99": course.latency(0.99)},
+        "last": max(one.last for one in counters),
+    }
+
+
+def _service(
+    service: str, endpoints: Mapping[Name, EndpointState], history: History, health: HealthState | None
+) -> dict[str, Any]:
+    course = history.services.get(service) or Course()
+    reasons: dict[str, int] = {}
+    for one in endpoints.values():
+        for reason, count in dropped_by_reason(one.counters).items():
+            reasons[reason] = reasons.get(reason, 0) + count
+    errors = {
+        kind: sum(getattr(one.counters, kind) for one in endpoints.values())
+        for kind in ("network_errors", "protocol_errors", "policy_errors", "port_errors")
+    }
+    return {
+        "name": service,
+        "health": None if health is None else {"is_well": health.is_well, "why": health.why},
+        **_flow(course, endpoints.values()),
+        "reasons": [
+            {"reason": reason, **_counted(count, course.rate(course.now.reasons[reason]))}
+            for reason, count in sorted(reasons.items())
+        ],
+        "errors": errors,
+        "endpoints": [_endpoint(name, one, history) for name, one in endpoints.items()],
+        "point": course.points[-1] if course.points else None,
+    }
+
+
+def _endpoint(name: Name, one: EndpointState, history: History) -> dict[str, Any]:
+    return {
+        "endpoint": name.endpoint,
+        "family": name.family,
+        **_flow(history.endpoints.get(name) or Course(), [one]),
+        "queued": one.queued,
+        "room": one.room,
+        "tracked": one.tracked,
+        "connections": one.connections,
+    }
+
+
+def courses(history: History) -> dict[str, Sequence[Any]]:
+    """The points of each service's chart: what pages ask for once, and go on from."""
+    return {service: list(course.points) for service, course in history.services.items()}
+
+
+def shapes(found: Mapping[str, Any]) -> dict[str, str]:
+    """A mark for each part of the page, which changes when more than numbers do."""
+    process = found["process"]
+    services = [
+        [
+            one["name"],
+            one["health"],
+            [(each["endpoint"], each["family"]) for each in one["endpoints"]],
+            [each["reason"] for each in one["reasons"]],
+            [kind for kind, count in one["errors"].items() if count],
+        ]
+        for one in found["services"]
+    ]
+    parts = {
+        "state": [process[key] for key in ("is_draining", "is_ready", "why", "reloads")],
+        "process": [process[key] for key in ("version", "pid", "started")],
+        "services": services,
+        "workers": [(one["lane"], one["pid"], one["state"], one["is_up"]) for one in found["workers"]],
+        "members": [(one["service"], one["group"], one["peer"]) for one in found["members"]],
+        "lines": [(one["when"], one["level"], one["text"]) for one in found["lines"]],
+    }
+    return {part: f"{crc32(json.dumps(value).encode()):08x}" for part, value in parts.items()}
