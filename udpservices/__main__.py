@@ -12,7 +12,16 @@ from typing import Any, ClassVar, NamedTuple, NoReturn
 
 from twisted.application.service import IServiceMaker
 from twisted.plugin import getPlugins
-from twisted.python.usage import Options, UsageError
+from twisted.python.usage import (
+    CompleteDirs,
+    CompleteFiles,
+    CompleteGroups,
+    CompleteList,
+    CompleteUsernames,
+    Completions,
+    Options,
+    UsageError,
+)
 
 from udpservices.maker import DatagramServiceMaker
 from udpservices.options import Row
@@ -24,6 +33,7 @@ BUNDLE = "udpservices"
 #: The commands that serve nothing: the module of each, which has a function `main(words)` for its own words, and a line
 #: for the help. It returns the exit status and raises UsageError.
 OTHERS = {
+    "completion": ("udpservices.man.completion", "Print completion for bash, zsh or fish."),
     "new": ("udpservices.new", "Make a folder with a service of your own that runs."),
     "top": ("udpservices.top", "Show what services with --metrics do, in a terminal."),
 }
@@ -46,6 +56,15 @@ class RunnerOptions:
         ["chroot", None, None, "Folder that is to be the root from then on."],
         ["reactor", None, None, "Which of Twisted's reactors to use, such as epoll, poll, select or asyncio."],
     ]
+    compData = Completions(
+        optActions={
+            "log-format": CompleteList(["text", "json"]),
+            "log-file": CompleteFiles(),
+            "uid": CompleteUsernames(),
+            "gid": CompleteGroups(),
+            "chroot": CompleteDirs(),
+        }
+    )
 
 
 NAMES = [row[0] for row in RunnerOptions.optParameters]

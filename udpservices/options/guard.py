@@ -3,6 +3,8 @@
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
+from twisted.python.usage import CompleteFiles, Completions
+
 from udpservices.options.base import Row, ServiceOptions, repeated
 from udpservices.policy.access import AccessList
 from udpservices.policy.networks import Networks, parse_network, read_networks
@@ -22,6 +24,8 @@ def _allowed(name: str) -> Networks:
 
 class AccessOptions(ServiceOptions):
     """Access lists, and of the loop guard what does no harm to members of groups."""
+
+    compData = Completions(optActions={"allow-file": CompleteFiles(), "deny-file": CompleteFiles()})
 
     def __init__(self) -> None:
         super().__init__()

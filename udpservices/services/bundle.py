@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from twisted.internet.error import CannotListenError
-from twisted.python.usage import UsageError
+from twisted.python.usage import CompleteFiles, Completions, UsageError
 
 from udpservices.maker import DatagramServiceMaker, described
 from udpservices.net.descriptors import TooFewDescriptors
@@ -29,6 +29,7 @@ class Bundle:
         optFlags: ClassVar[list[Row]] = [
             ["check", None, "Say whether the file is right, and exit."],
         ]
+        compData = Completions(optActions={"config": CompleteFiles("*.toml")})
 
         def postOptions(self) -> None:
             """Read the file, and stop here where that is all."""
