@@ -83,9 +83,19 @@ class Protocol(_Base):
     #: counted.
     max_pending: ClassVar[int]
 
+    #: What ``/healthz`` asks the protocol, as a client on this host would: a datagram, or a static method that makes
+    #: one. None, as by default, where there is nothing to ask; it is well then as long as its datagrams are read. It
+    #: holds for what the class receives itself: one that is derived from it and receives otherwise says it again.
+    health_question: ClassVar[bytes | Callable[[], bytes] | None] = None
+
     #: What all protocols of one service share: an instance of the class's `State`, made once a service, without
     #: arguments or by its ``fromOptions(options, reactor)``. It is there from `startProtocol` on.
     state: Any
+
+    @staticmethod
+    def is_healthy_answer(question: bytes, answer: bytes) -> bool:  # noqa: ARG004
+        """Whether a datagram is the answer to a `health_question`; any one is, by default."""
+        return True
 
     def serviceStarted(self) -> Awaitable[None] | None:
         """All ports of the service are open. May be a coroutine."""
@@ -107,6 +117,7 @@ def handler(
     ancillary: AncillaryField | tuple[AncillaryField, ...] = (),
     families: Literal["ipv4", "ipv6", "both"] = "both",
     max_pending: int = 1000,
+    health_question: bytes | Callable[[], bytes] | None = None,
 ) -> Callable[[Handler], Handler]:
     """Say of a function that answers what a class says by its attributes; ``answer.reflector = False`` does the same.
 
@@ -118,6 +129,7 @@ def handler(
         attributes: Any = function
         attributes.reflector, attributes.ancillary = reflector, ancillary
         attributes.families, attributes.max_pending = families, max_pending
+        attributes.health_question = health_question
         if default_rate is not None:
             attributes.default_rate = default_rate
         return function

@@ -1,5 +1,6 @@
 """``twistd udpecho``: answers each datagram with the same datagram (RFC 862)."""
 
+import secrets
 from typing import Any
 
 from twisted.internet.interfaces import IHalfCloseableProtocol, IUDPTransport
@@ -38,6 +39,16 @@ class Echo(DatagramProtocol):
     reflector = True
     takes_either = True
     transport: IUDPTransport
+
+    @staticmethod
+    def health_question() -> bytes:
+        """Bytes that nobody else sends."""
+        return secrets.token_bytes(16)
+
+    @staticmethod
+    def is_healthy_answer(question: bytes, answer: bytes) -> bool:
+        """Whether it is the same."""
+        return answer == question
 
     class Options(DatagramOptions, StreamOptions):
         """``--tcp`` also serves RFC 862's other half."""

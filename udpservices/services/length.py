@@ -13,6 +13,7 @@ class Length(DatagramProtocol):
 
     noisy = False
     reflector = True
+    health_question = b"How long is this?"
     transport: IUDPTransport
 
     class Options(DatagramOptions):
@@ -22,4 +23,13 @@ class Length(DatagramProtocol):
 
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
         """Say how long it was."""
-        self.transport.write(b"Your data was %d bytes long" % len(datagram), addr)
+        self.transport.write(_answer(datagram), addr)
+
+    @staticmethod
+    def is_healthy_answer(question: bytes, answer: bytes) -> bool:
+        """Whether it tells how long the question was."""
+        return answer == _answer(question)
+
+
+def _answer(datagram: bytes) -> bytes:
+    return b"Your data was %d bytes long" % len(datagram)

@@ -32,6 +32,7 @@ class Time(DatagramProtocol):
 
     noisy = False
     reflector = True
+    health_question = b""
     transport: IUDPTransport
 
     class Options(DatagramOptions, StreamOptions):
@@ -55,6 +56,11 @@ class Time(DatagramProtocol):
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
         """Answer with the time."""
         self.transport.write(time_datagram(self._seconds(), self._epoch), addr)
+
+    @staticmethod
+    def is_healthy_answer(_: bytes, answer: bytes) -> bool:
+        """Whether it is a time: four bytes."""
+        return len(answer) == struct.calcsize("!I")
 
     @classmethod
     def streamFromOptions(cls, options: Any, reactor: Any) -> wire.Time:

@@ -16,6 +16,9 @@ from udpservices.transport.fault_reporter import WrongAnswer
 # What a first argument is that is no datagram.
 _NO_DATAGRAM = (str, int, float, bool, Path)
 
+# What may be functions themselves.
+_HEALTH = ("health_question", "is_healthy_answer")
+
 #: Attributes of a function that say more, as those of a protocol's class do.
 ATTRIBUTES = (
     "Options",
@@ -27,6 +30,7 @@ ATTRIBUTES = (
     "noisy",
     "share_port",
     "groups",
+    *_HEALTH,
 )
 
 
@@ -51,6 +55,7 @@ def handler_class(function: Callable[..., Any], given: Sequence[Argument], cure:
     more = more_arguments(function, given, cure)
     name = f"{getattr(function, '__module__', '')}.{name_of(function)}"
     attributes = {each: getattr(function, each) for each in ATTRIBUTES if hasattr(function, each)}
+    attributes |= {each: staticmethod(attributes[each]) for each in _HEALTH if callable(attributes.get(each))}
     waits = iscoroutinefunction(function) or iscoroutinefunction(type(function).__call__)
     return type(
         name_of(function),

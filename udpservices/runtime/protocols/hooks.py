@@ -1,7 +1,7 @@
 """What a port and a service call or read of a protocol, and what an author may have meant by something like it."""
 
 from collections.abc import Iterable, Iterator
-from inspect import iscoroutinefunction
+from inspect import getattr_static, iscoroutinefunction, isfunction
 from typing import Any
 
 from twisted.internet.protocol import AbstractDatagramProtocol
@@ -22,7 +22,7 @@ _HOOKS = (
     *_NEVER_WAIT,
     *("serviceStarted", "serviceStopping", "draining", "fromOptions", "streamFromOptions", "makeService"),
     *("reflector", "default_rate", "ancillary", "families", "wants_errors", "max_pending", "takes_either"),
-    "share_port",
+    *("share_port", "health_question", "is_healthy_answer"),
 )
 
 #: How near a name must be for a warning, where nothing is missing; and its least length.
@@ -47,12 +47,24 @@ def check_attributes(protocol: Any) -> None:
     families = said(protocol, "families", "both")
     if not isinstance(families, str) or families not in FAMILIES:
         raise _wrong(protocol, "families", families, f"one of {', '.join(FAMILIES)}")
+    _check_health(protocol)
     for name in _NEVER_WAIT:
         if iscoroutinefunction(said(protocol, name)):
             cure = "serviceStarted and serviceStopping may be coroutines, as may datagramReceived"
             raise Mistake(f"{_owner(protocol)}.{name} must be no coroutine: {cure}", place_of(protocol, name))
     if isinstance(protocol, type) and not _receives(protocol) and (near := _meant(protocol)):
         raise _cannot_receive(protocol, near)
+
+
+def _check_health(protocol: Any) -> None:
+    question = said(protocol, "health_question")
+    if not (question is None or isinstance(question, bytes) or callable(question)):
+        raise _wrong(protocol, "health_question", question, "bytes, or a static method that returns some")
+    kind = protocol if isinstance(protocol, type) else type(protocol)
+    for name in ("health_question", "is_healthy_answer"):
+        if isfunction(getattr_static(kind, name, None)):
+            cure = "a static method: no instance may be there to be asked"
+            raise Mistake(f"{_owner(protocol)}.{name} must be {cure}", place_of(kind, name))
 
 
 def check_protocol(protocol: Any, maker: str, place: str | None) -> None:
