@@ -228,7 +228,7 @@ def test_deaths_in_a_row(tmp_path: Path) -> None:
         clients.ask()
         until = time.monotonic() + 3
         assert 0 < clients.hear(until - time.monotonic()) < 64
-        served.process.says("$")
+        served.process.wait_for("(?s)(a worker cannot start: .*){3}")
         (tmp_path / "mood").unlink()
         assert clients.hear() == 0
         tries = served.stop().count("a worker cannot start: ")

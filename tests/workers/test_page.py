@@ -10,8 +10,15 @@ from multiprocessing import get_context
 
 import pytest
 
-from udpservices.runtime.workers.page import _HEAD, Page
+from udpservices.runtime.workers.page import _HEAD, Page, Place, Told
 from udpservices.transport.counters import Counters
+
+
+A, B, LATE = (1, "a"), (2, "b"), (900, "c")
+
+
+def one(place: Place, received: int) -> Told:
+    return Told({place: Counters(received=received)})
 
 
 @pytest.fixture
@@ -21,51 +28,52 @@ def page() -> Iterator[Page]:
 
 
 def test_nothing_yet(page: Page) -> None:
-    assert page.read() == {}
+    assert page.read() == Told()
     assert page.age is None
 
 
 def test_what_was_written(page: Page) -> None:
-    counts = {1: Counters(received=7, refused=Counter(rate=3)), 900: Counters(sent=1 << 70)}
-    page.write(counts)
-    assert page.read() == counts
+    counts = {A: Counters(received=7, refused=Counter(rate=3)), LATE: Counters(sent=1 << 70)}
+    told = Told(counts, {A: 3}, 0.25)
+    page.write(told)
+    assert page.read() == told
     assert page.age is not None
     assert 0 <= page.age < 5
-    page.write({2: Counters(received=1)})
-    assert page.read() == {2: Counters(received=1)}
+    page.write(one(B, received=1))
+    assert page.read() == one(B, received=1)
 
 
 def test_the_other_process_has_it(page: Page) -> None:
     with closing(Page(os.dup(page.descriptor))) as other:
-        other.write({1: Counters(received=7)})
-        assert page.read() == {1: Counters(received=7)}
+        other.write(one(A, received=7))
+        assert page.read() == one(A, received=7)
 
 
 def test_a_write_that_was_not_finished(page: Page) -> None:
     """The half that is whole is the one before, until all of the next one is there."""
-    page.write({1: Counters(received=1)})
+    page.write(one(A, received=1))
     before = page._memory[:]
-    page.write({1: Counters(received=2)})
+    page.write(one(A, received=2))
     after = page._memory[:]
     for written in range(_HEAD, min(len(after), 4096)):
         page._memory[:] = before[:_HEAD] + after[_HEAD:written] + before[written:]
-        assert page.read() == {1: Counters(received=1)}
+        assert page.read() == one(A, received=1)
         if written > _HEAD + 64 and before[written:] == after[written:]:
             break
 
 
 def test_nonsense_is_nothing(page: Page) -> None:
     """As of a worker whose protocol wrote where it should not."""
-    page.write({1: Counters(received=1)})
+    page.write(one(A, received=1))
     page._memory[_HEAD:] = b"\xff" * (len(page._memory) - _HEAD)
-    assert page.read() == {}
+    assert page.read() == Told()
 
 
 def test_more_than_there_is_room_for(page: Page) -> None:
     """It is told that the worker is there."""
     many = {number: Counters(refused=Counter({f"{index}" * 50: 1 for index in range(100)})) for number in range(200)}
-    page.write(many)
-    assert page.read() == {}
+    page.write(Told({(number, "a"): counters for number, counters in many.items()}))
+    assert page.read() == Told()
     assert page.age is not None
 
 
@@ -74,7 +82,7 @@ def _write_for_ever(descriptor: int) -> None:
     number = 0
     while True:
         number += 1
-        page.write({1: Counters(received=number, sent=number), 2: Counters(received=number)})
+        page.write(Told({A: Counters(received=number, sent=number), B: Counters(received=number)}))
 
 
 def test_two_processes(page: Page) -> None:
@@ -84,11 +92,11 @@ def test_two_processes(page: Page) -> None:
     try:
         last, until = 0, time.monotonic() + 1
         while time.monotonic() < until or last < 100:
-            read = page.read()
+            read = page.read().counts
             if read:
-                assert read[1].received == read[1].sent == read[2].received >= last
-                last = read[1].received
+                assert read[A].received == read[A].sent == read[B].received >= last
+                last = read[A].received
     finally:
         os.kill(writer.pid or 0, signal.SIGKILL)
         writer.join()
-    assert page.read()[1].received >= last
+    assert page.read().counts[A].received >= last

@@ -16,7 +16,10 @@ from twisted.python.failure import Failure
 from udpservices.endpoints.held import Held
 from udpservices.net.addresses import endpoint_text, is_literal
 from udpservices.net.resolve import encoded, resolve
+from udpservices.net.sockopts import receive_queue
+from udpservices.observe.snapshot import EndpointState
 from udpservices.runtime.stop_line import CLIENT, log_stop
+from udpservices.runtime.watching.states import family_in
 from udpservices.transport.counters import Counters
 from udpservices.transport.log_throttle import LogThrottle
 from udpservices.transport.port import DatagramPort
@@ -96,6 +99,14 @@ class Redialer(Service):
 
     def bind(self, held: Held | None = None) -> None:
         """A client has nothing to bind before it knows its peer."""
+
+    def states(self) -> list[EndpointState]:
+        """How the one endpoint is: the peer's, as the user wrote it."""
+        endpoint = f"{endpoint_text(self._host, self._port_number)}/udp"
+        port = self._port
+        counters = self._counters + (Counters() if port is None else port.counters)
+        queued, room = receive_queue(port.socket) if port is not None and port.connected else (0, 0)
+        return [EndpointState(self._label, endpoint, family_in(endpoint), counters, queued, room)]
 
     def startService(self) -> None:
         """Look the peer up and greet it."""

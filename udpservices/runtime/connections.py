@@ -97,6 +97,10 @@ class Connections:
         #: How many were ended, because they were `idle`, or `crowded` out.
         self.ended: Counter[str] = Counter()
 
+    def __len__(self) -> int:
+        """How many there are now."""
+        return len(self._open)
+
     def serve(self, protocol: Any, addr: Any) -> Connection:
         """A protocol for a client with this address, which serves it by another one."""
         return Connection(protocol, addr, self._prefix(addr), self)

@@ -15,10 +15,12 @@ from twisted.logger import Logger
 from udpservices.endpoints import Endpoint, parse_all
 from udpservices.endpoints.held import Held, HeldSocket
 from udpservices.net.descriptors import make_room
+from udpservices.observe.snapshot import EndpointState
 from udpservices.runtime.drop_watch import DropWatch, tell_past_drops, tell_small_buffer
 from udpservices.runtime.process.clock import reads_by_select
 from udpservices.runtime.sessions import Sessions
 from udpservices.runtime.stop_line import log_stop
+from udpservices.runtime.watching.states import SESSIONS, add_up, endpoint_states, tracked_by
 from udpservices.transport.counters import Counters
 from udpservices.transport.engine.ancillary import asked_by
 from udpservices.transport.policy import Policy
@@ -119,8 +121,8 @@ class DatagramService(Service):
         self.shares_sockets = False
         #: The open ports while the service runs.
         self.ports: list[DatagramPort] = []
-        # Those since it was started, open or not.
-        self._counted: list[DatagramPort] = []
+        #: Those since it was started, open or not, and the endpoint of each.
+        self.counted: dict[DatagramPort, str] = {}
 
     def count_sockets(self) -> int:
         """How many sockets the service needs and has not opened yet."""
@@ -135,7 +137,24 @@ class DatagramService(Service):
 
     def total(self) -> Counters:
         """What all ports did since the service was started, those among them that its protocols opened."""
-        return sum((port.counters for port in self._counted), self.sessions.total())
+        return sum((port.counters for port in self.counted), self.sessions.total())
+
+    def by_endpoint(self) -> dict[str, Counters]:
+        """What was done at each endpoint since then; nobody counts on in the result."""
+        for port in self.ports:
+            port.look_at_drops()
+        counts = [(endpoint, port.counters) for port, endpoint in self.counted.items()]
+        opened = self.sessions.total()
+        return add_up([*counts, (SESSIONS, opened)] if opened != Counters() else counts)
+
+    def tracked(self) -> dict[str, int]:
+        """For how many networks the rate limiters of each endpoint keep a bucket."""
+        return {self.counted[port]: tracked_by(port) for port in self.ports}
+
+    def states(self) -> list[EndpointState]:
+        """How the endpoints are."""
+        sockets = [port.socket for port in self.ports if port.connected]
+        return endpoint_states(self._label, self.by_endpoint(), sockets, self.tracked())
 
     def bind(self, held: Held | None = None) -> None:
         """Open the sockets and make their protocols, unless that is done. Sockets that are `held` are taken over.
@@ -178,7 +197,7 @@ class DatagramService(Service):
         self.bind()
         super().startService()
         self._is_hurried, self._count_out = False, 0.0
-        self._counted = []
+        self.counted = {}
         for remark in self._remarks:
             self._log.info("{label} {remark}", label=self._label, remark=remark)
         self._open_ports()
@@ -199,7 +218,7 @@ class DatagramService(Service):
 
     def _take(self, port: DatagramPort, endpoint: Endpoint) -> None:
         self.ports.append(port)
-        self._counted.append(port)
+        self.counted[port] = port.log_name.endpoint
         self._opened_by[port] = endpoint
         port.is_shared = endpoint.inherited or self.shares_sockets
         self.put_policies(port)

@@ -16,11 +16,13 @@ from udpservices.endpoints import EndpointError
 from udpservices.endpoints.held import Held
 from udpservices.endpoints.stream import taken_description, tcp_address
 from udpservices.net.addresses import endpoint_text
+from udpservices.observe.snapshot import EndpointState
 from udpservices.policy.access import AccessList
 from udpservices.policy.connection_limits import ConnectionLimits
 from udpservices.policy.guard.reasons import Reason, Refusals
 from udpservices.runtime.connections import Connections
 from udpservices.runtime.listener import Listener, StreamFactory
+from udpservices.runtime.watching.states import family_in
 from udpservices.transport.counters import Counters
 from udpservices.transport.log_throttle import LogThrottle
 from udpservices.transport.port_name import PortName
@@ -39,14 +41,16 @@ class StreamService(Service):
         reactor: Any,
         access: AccessList | None = None,
         limits: ConnectionLimits | None = None,
+        option: str = "--tcp",
     ) -> None:
         """`label` is what the log calls the service; `make_protocol` is called once a connection.
 
         `description` is what `stream_description` reads; `access` says who is served, everybody where it is None;
-        `limits` are those of connections.
+        `limits` are those of connections. `option` is the one that has the description.
         """
         self._label = label
         self._description = description
+        self._option = option
         #: What the access list refused since the service was made, in `refused`.
         self.counters = Counters()
         #: Those that are open.
@@ -65,6 +69,14 @@ class StreamService(Service):
     def held_listener(self) -> tuple[tuple[str, str], Listener | None]:
         """The listener for a service that follows, with its owner and description."""
         return (self._label, self._description), self._listener
+
+    def states(self) -> list[EndpointState]:
+        """How the listener is."""
+        if self._listener is None:
+            return []
+        where = _where(self._listener.port.getHost())
+        counters = self.counters + Counters()
+        return [EndpointState(self._label, where, family_in(where), counters, connections=len(self.connections))]
 
     def bind(self, held: Held | None = None) -> None:
         """Listen, unless it does; a listener that is `held` is taken over. Raises EndpointError."""
@@ -125,7 +137,7 @@ class StreamService(Service):
         )
 
     def _refused(self, why: object) -> EndpointError:
-        return EndpointError(f"--tcp {self._description}: {' '.join(str(why).split())}")
+        return EndpointError(f"{self._option} {self._description}: {' '.join(str(why).split())}")
 
     def privilegedStartService(self) -> None:
         """Listen while the process may still take low port numbers."""

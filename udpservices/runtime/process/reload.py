@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from udpservices.endpoints.held import Held
+from udpservices.observe.snapshot import WorkerState
 from udpservices.runtime.compose import Services
 
 
@@ -97,10 +98,17 @@ class DescribedServices(Services):
         return succeed(None)
 
     def bind_one(self, service: Any, held: Held | None) -> None:
-        """Its errors name the entry too."""
-        (entry,) = [one.entry for one in self._running.values() if one.service is service]
-        with entry.naming():
+        """Its errors name the entry too, where it has one."""
+        entries = [one.entry for one in self._running.values() if one.service is service]
+        with entries[0].naming() if entries else nullcontext():
             super().bind_one(service, held)
+
+    def watch(self) -> None:
+        """Somebody is going to ask what the services do: called before they start."""
+
+    def workers(self) -> list[WorkerState]:
+        """How the workers are that serve; there are none here."""
+        return []
 
     def drain(self) -> None:
         """The process is to end soon: tell the services."""

@@ -3,21 +3,24 @@
 from collections.abc import Iterable
 
 from udpservices.runtime.workers.handle import Handed
+from udpservices.runtime.workers.page import Place
 from udpservices.transport.counters import Counters
 from udpservices.transport.kernel_drops import KernelDrops
+from udpservices.transport.port_name import endpoint_of
 
 
 class Gap:
     """Counts from when it is made, at the parent's copies of the sockets."""
 
     def __init__(self, handed: Iterable[Handed]) -> None:
-        self._looks: list[tuple[int, Counters, KernelDrops]] = []
+        self._looks: list[tuple[Place, Counters, KernelDrops]] = []
         for one in handed:
             counters = Counters()
-            self._looks.append((one.number, counters, KernelDrops(one.sock, counters)))
+            place = one.number, endpoint_of(one.sock)
+            self._looks.append((place, counters, KernelDrops(one.sock, counters)))
 
-    def end(self) -> Iterable[tuple[int, Counters]]:
-        """What was dropped, by the number of the service: the next worker counts from now on."""
-        for number, counters, drops in self._looks:
+    def end(self) -> Iterable[tuple[Place, Counters]]:
+        """What was dropped, by service and endpoint: the next worker counts from now on."""
+        for place, counters, drops in self._looks:
             drops.look()
-            yield number, counters
+            yield place, counters

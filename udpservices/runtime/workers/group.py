@@ -1,18 +1,21 @@
 """The workers of a process: started, watched, replaced and stopped as one."""
 
 import sys
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, gatherResults, succeed
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
+from udpservices.observe.snapshot import WorkerState
 from udpservices.runtime.workers.gap import Gap
 from udpservices.runtime.workers.handle import State, Worker
+from udpservices.runtime.workers.page import Told
 from udpservices.runtime.workers.relay import relay
 from udpservices.runtime.workers.supervision import Verdict, Watch
+from udpservices.runtime.workers.tally import Tally
 from udpservices.transport.counters import Counters
 from udpservices.transport.open_ports import open_ports
 
@@ -49,7 +52,7 @@ class WorkerGroup:
         #: By lane; None while there is no worker in it.
         self._lanes: list[Worker | None] = [None] * count
         self._spares: list[Worker] = []
-        self._past: defaultdict[int, Counters] = defaultdict(Counters)
+        self._tally = Tally()
         self._watches: dict[Worker, Watch] = {}
         # How many workers serve a service no more, and who waits for that.
         self._ends: Counter[int] = Counter()
@@ -63,8 +66,10 @@ class WorkerGroup:
         self._is_stopping = self._is_draining = False
         self._loop = LoopingCall(self._look)
         self._loop.clock = reactor
-        #: How many workers were replaced.
-        self.replaced = 0
+        #: How many workers were replaced, by lane.
+        self.replaced: Counter[int] = Counter()
+        #: Whether somebody watches what the workers do.
+        self.watched = False
 
     # Starting
 
@@ -101,7 +106,7 @@ class WorkerGroup:
             self._lanes[lane] = spare
             starting = self._started is not None
             spare.tell("ports", numbers=open_ports.numbers)
-            spare.serve(lane, self._sockets(lane), quiet=not starting or lane > 0)
+            spare.serve(lane, self._sockets(lane), quiet=not starting or lane > 0, watched=self.watched)
 
     def _is_served(self) -> bool:
         return all(worker is not None and worker.state is State.SERVING for worker in self._lanes)
@@ -133,7 +138,7 @@ class WorkerGroup:
         elif op == "failed":
             self._cannot_start(message["why"])
         elif op == "ended":
-            self._one_ended(message["number"], message["counters"])
+            self._one_ended(message["number"], message["counts"])
         elif op == "told to stop":
             self._reactor.callLater(LOOK_INTERVAL, self._end_one, worker)
 
@@ -146,11 +151,10 @@ class WorkerGroup:
     def _end_gap(self, lane: int) -> None:
         gap = self._gaps.pop(lane, None)
         if gap is not None:
-            for number, counters in gap.end():
-                self._past[number] += counters
+            self._tally.add(gap.end())
 
-    def _one_ended(self, number: int, counters: Counters) -> None:
-        self._past[number] += counters
+    def _one_ended(self, number: int, counts: Mapping[str, Counters]) -> None:
+        self._tally.add(((number, endpoint), counters) for endpoint, counters in counts.items())
         self._ends[number] += 1
         if self._ends[number] >= self._count and number in self._waiting:
             self._waiting.pop(number).callback(None)
@@ -177,8 +181,7 @@ class WorkerGroup:
 
     def _died(self, worker: Worker) -> None:
         """A process is gone; what it counted is not."""
-        for number, counters in worker.counters().items():
-            self._past[number] += counters
+        self._tally.add(worker.told().counts)
         self._watches.pop(worker, None)
         if worker in self._spares:
             self._spares.remove(worker)
@@ -198,7 +201,7 @@ class WorkerGroup:
 
     def _follow(self, worker: Worker, lane: int) -> None:
         """The spare takes the place of a worker that served."""
-        self.replaced += 1
+        self.replaced[lane] += 1
         self._log.warn(
             "worker {worker} of lane {lane} {how}: another one takes its place",
             worker=worker.pid,
@@ -234,10 +237,25 @@ class WorkerGroup:
 
     # Counts
 
-    def counters(self, number: int) -> Counters:
+    def _told(self) -> list[Told]:
+        return [worker.told() for worker in self._lanes if worker is not None]
+
+    def counts(self, number: int) -> dict[str, Counters]:
         """See `spread.Group`."""
-        live = [worker.counters().get(number, Counters()) for worker in self._lanes if worker is not None]
-        return sum(live, self._past[number])
+        return self._tally.counts(number, self._told())
+
+    def tracked(self, number: int) -> dict[str, int]:
+        """See `spread.Group`."""
+        return self._tally.tracked(number, self._told())
+
+    def states(self) -> list[WorkerState]:
+        """How the workers are."""
+        return [
+            WorkerState(lane, 0, "gone", 0.0, self.replaced[lane], 0.0)
+            if worker is None
+            else WorkerState(lane, worker.pid, worker.phase, worker.silence, self.replaced[lane], worker.told().lag)
+            for lane, worker in enumerate(self._lanes)
+        ]
 
     def ended(self, number: int) -> "Deferred[None]":
         """See `spread.Group`. A worker that does not say so has had its time."""

@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 from twisted.internet.defer import Deferred, succeed
 
 from udpservices.runtime.workers.channel import MAX_DESCRIPTORS, Channel, Message, pair
-from udpservices.runtime.workers.page import Page
+from udpservices.runtime.workers.page import Page, Told
 from udpservices.runtime.workers.worker import Socket
-from udpservices.transport.counters import Counters
 
 
 class State(enum.Enum):
@@ -101,13 +100,13 @@ class Worker:
             if self._channel is None or not self._channel.send({"op": "sockets", "sockets": sockets}, descriptors):
                 self.kill("cannot be given its sockets")
 
-    def serve(self, lane: int, handed: Sequence[Handed], *, quiet: bool) -> None:
-        """Have a spare serve on these sockets; a quiet one logs nothing of that."""
+    def serve(self, lane: int, handed: Sequence[Handed], *, quiet: bool, watched: bool) -> None:
+        """Have a spare serve on these sockets; a quiet one logs nothing of that, and a watched one times answers."""
         self.state = State.STARTING
         self._watch(handed)
         self._hand(handed)
         if self._channel is not None:
-            self._channel.send({"op": "go", "lane": lane, "quiet": quiet}, [self._page.descriptor])
+            self._channel.send({"op": "go", "lane": lane, "quiet": quiet, "watched": watched}, [self._page.descriptor])
 
     def prepare(self, tasks: list[bytes], handed: Sequence[Handed]) -> "Deferred[str]":
         """Have it make ready for other tasks; fires with why it cannot, or with nothing."""
@@ -209,6 +208,12 @@ class Worker:
         return float(self._reactor.seconds() - self._born)
 
     @property
+    def phase(self) -> str:
+        """How far it is, as operators read it: ``starting``, ``serving``, ``ending`` or ``gone``."""
+        phases = {State.SERVING: "serving", State.ENDING: "ending", State.DEAD: "gone"}
+        return phases.get(self.state, "starting")
+
+    @property
     def silence(self) -> float:
         """Seconds since it was last there."""
         return self._page.age or 0.0
@@ -233,10 +238,10 @@ class Worker:
     @property
     def received(self) -> int:
         """Datagrams that it has read, as it says."""
-        return sum(counters.received for counters in self._page.read().values())
+        return sum(counters.received for counters in self._page.read().counts.values())
 
-    def counters(self) -> dict[int, Counters]:
-        """What it did for each service, by the service's number."""
+    def told(self) -> Told:
+        """What it says of itself."""
         return self._page.read()
 
     def close(self) -> None:

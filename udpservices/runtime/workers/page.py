@@ -5,9 +5,10 @@ import mmap
 import os
 import struct
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import fields
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 from udpservices.transport.counters import Counters
 
@@ -21,6 +22,20 @@ _WORD = struct.Struct("=Q")
 _LENGTH_BITS = 24
 _HEAD = _WHEN.size + _WORD.size
 _HALF = (SIZE - _HEAD) // 2
+
+
+#: A service, by its number, and one of its endpoints, as the log calls it.
+Place = tuple[int, str]
+
+
+class Told(NamedTuple):
+    """What a worker says of itself."""
+
+    counts: Mapping[Place, Counters] = {}
+    #: How many networks its rate limiters keep a bucket for.
+    tracked: Mapping[Place, int] = {}
+    #: Seconds by which its reactor came late to a timer at most, of late.
+    lag: float = 0.0
 
 
 class Page:
@@ -41,14 +56,15 @@ class Page:
 
     # The worker's
 
-    def write(self, counts: dict[int, Counters]) -> None:
-        """Say that the worker is there, and what each service did, by the service's number.
+    def write(self, told: Told) -> None:
+        """Say that the worker is there, and what it did.
 
         The half that nobody reads is written first. What has no room is not told.
         """
-        content = marshal.dumps({number: _plain(counters) for number, counters in counts.items()})
+        counts = {place: _plain(counters) for place, counters in told.counts.items()}
+        content = marshal.dumps((counts, dict(told.tracked), told.lag))
         if len(content) > _HALF:
-            content = marshal.dumps({})
+            content = marshal.dumps(({}, {}, told.lag))
         self._turn += 1
         start = _HEAD + self._turn % 2 * _HALF
         self._memory[start : start + len(content)] = content
@@ -63,21 +79,22 @@ class Page:
         (when,) = _WHEN.unpack_from(self._memory, 0)
         return monotonic() - when if when else None
 
-    def read(self) -> dict[int, Counters]:
-        """What each service did, by its number."""
+    def read(self) -> Told:
+        """What the worker said last."""
         while True:
             (word,) = _WORD.unpack_from(self._memory, _WHEN.size)
             turn, length = divmod(word, 1 << _LENGTH_BITS)
             if not turn:
-                return {}
+                return Told()
             start = _HEAD + turn % 2 * _HALF
             content = self._memory[start : start + length]
             if _WORD.unpack_from(self._memory, _WHEN.size)[0] == word:  # so nobody has begun to write over it
                 break
         try:
-            return {number: _counters(values) for number, values in marshal.loads(content).items()}  # noqa: S302 - our own
-        except (EOFError, TypeError, ValueError):  # somebody else wrote
-            return {}
+            counts, tracked, lag = marshal.loads(content)  # noqa: S302 - our own
+            return Told({place: _counters(values) for place, values in counts.items()}, tracked, lag)
+        except (AttributeError, EOFError, TypeError, ValueError):  # somebody else wrote
+            return Told()
 
 
 def _plain(counters: Counters) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from udpservices.observe.snapshot import WorkerState
 from udpservices.runtime.compose import Services
 from udpservices.runtime.process.reload import Change, DescribedServices, Entry, Running, leaves
 from udpservices.runtime.workers.group import StartError, WorkerGroup
@@ -83,6 +84,14 @@ class SpreadServices(DescribedServices):
     def when_ready(self) -> "Deferred[None]":
         """Fires when all workers serve."""
         return self._ready
+
+    def watch(self) -> None:
+        """See `DescribedServices`."""
+        self._group.watched = True
+
+    def workers(self) -> list[WorkerState]:
+        """How the workers are."""
+        return self._group.states()
 
     def drain(self) -> None:
         """See `DescribedServices`. A signal may have gone to workers too, as systemd sends it."""

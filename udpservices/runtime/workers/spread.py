@@ -14,16 +14,22 @@ from udpservices.endpoints import UDPEndpoint
 from udpservices.endpoints.held import Held, HeldSocket
 from udpservices.net.descriptors import make_room
 from udpservices.net.sockopts import share_port
+from udpservices.observe.snapshot import EndpointState
 from udpservices.runtime.stop_line import log_stop
+from udpservices.runtime.watching.states import add_up, endpoint_states
 from udpservices.transport.counters import Counters
 from udpservices.transport.open_ports import open_ports
+from udpservices.transport.port_name import endpoint_of
 
 
 class Group(Protocol):
     """What a service asks of the workers that serve it."""
 
-    def counters(self, number: int) -> Counters:
-        """What all of them did for the service of this number, those included that are no more."""
+    def counts(self, number: int) -> dict[str, Counters]:
+        """What all of them did for the service of this number by endpoint, those included that are no more."""
+
+    def tracked(self, number: int) -> dict[str, int]:
+        """For how many networks their rate limiters keep a bucket, by endpoint."""
 
     def ended(self, number: int) -> "Deferred[None]":
         """Fires when no worker serves it any more."""
@@ -117,7 +123,15 @@ class SpreadService(Service):
 
     def total(self) -> Counters:
         """What all workers did."""
-        return self._group.counters(self.number)
+        return sum(self._group.counts(self.number).values(), Counters())
+
+    def states(self) -> list[EndpointState]:
+        """How the endpoints are, all workers together."""
+        sockets = {id(one.sock): one.sock for lane in self._opened for one in lane}.values()
+        counts = add_up(
+            [*((endpoint_of(sock), Counters()) for sock in sockets), *self._group.counts(self.number).items()]
+        )
+        return endpoint_states(self._label, counts, sockets, self._group.tracked(self.number))
 
     @property
     def ports(self) -> list[Opened]:

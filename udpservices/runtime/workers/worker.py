@@ -14,8 +14,9 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogBeginner
 
 from udpservices.endpoints.held import Held, HeldSocket
 from udpservices.runtime.process.reload import DescribedServices, leaves
+from udpservices.runtime.watching.ticker import Ticker
 from udpservices.runtime.workers.channel import Channel, Message
-from udpservices.runtime.workers.page import Page
+from udpservices.runtime.workers.page import Page, Told
 from udpservices.transport.counters import Counters
 from udpservices.transport.open_ports import open_ports
 
@@ -94,6 +95,7 @@ class Worker:
         self._reactor = reactor
         self._loop = LoopingCall(self._publish)
         self._loop.clock = reactor
+        self._ticker = Ticker(reactor, lambda: [port for leaf in self._leaves() for port in getattr(leaf, "ports", ())])
         self._datagram_reactor = DatagramReactor(reactor)
         self._entries: list[Any] = []
         self._services: Any = None
@@ -101,8 +103,6 @@ class Worker:
         self._page: Any = None
         self._sockets: list[tuple[Socket, int]] = []
         self._lane = 0
-        # Of each service, those that it has or had.
-        self._ports: dict[Any, list[Any]] = {}
         # Of the parent, which serves some itself.
         self._port_numbers: frozenset[int] = frozenset()
         self._is_quiet = False
@@ -157,6 +157,8 @@ class Worker:
         self._services = services
         self._is_quiet = False
         self._loop.start(PUBLISH_INTERVAL)
+        if message["watched"]:
+            self._ticker.start()
         self._channel.send({"op": "serving"})
 
     def _held(self, entries: Sequence[Any]) -> Held:
@@ -251,8 +253,7 @@ class Worker:
         self._publish()
         ended, self._ended = self._ended, []
         for leaf in ended:
-            self._channel.send({"op": "ended", "number": leaf.number, "counters": self._total(leaf)})
-            self._ports.pop(leaf, None)
+            self._channel.send({"op": "ended", "number": leaf.number, "counts": self._counts(leaf)})
 
     def _leaves(self) -> list[Any]:
         return [] if self._services is None else list(leaves(self._services))
@@ -261,18 +262,17 @@ class Worker:
         if self._page is None or self._services is None:
             return
         leaves = [leaf for leaf in self._leaves() if hasattr(leaf, "number")]
-        for leaf in leaves:
-            for port in leaf.ports:
-                port.look_at_drops()
-        self._page.write({leaf.number: self._total(leaf) for leaf in leaves})
+        counts = {(leaf.number, endpoint): one for leaf in leaves for endpoint, one in self._counts(leaf).items()}
+        tracked = {(leaf.number, endpoint): count for leaf in leaves for endpoint, count in leaf.tracked().items()}
+        self._page.write(Told(counts, tracked, self._ticker.lag))
 
-    def _total(self, leaf: Any) -> Counters:
+    def _counts(self, leaf: Any) -> dict[str, Counters]:
         """What a service did here; what the kernel dropped at a socket of all workers is the first lane's to tell."""
-        ports = self._ports.setdefault(leaf, list(leaf.ports)) if leaf.ports else self._ports.get(leaf, [])
-        total: Counters = leaf.total()
+        counts: dict[str, Counters] = leaf.by_endpoint()
         if self._lane:
-            total.overflowed -= sum(port.counters.overflowed for port in ports if port.is_shared)
-        return total
+            for port, endpoint in leaf.counted.items():
+                counts[endpoint].overflowed -= port.counters.overflowed if port.is_shared else 0
+        return counts
 
     def log(self, event: LogEvent) -> None:
         """Have the parent log an event, but for what it logs itself of the group."""
