@@ -13,7 +13,6 @@ import pytest
 from udpservices.runtime.workers.page import _HEAD, Page, Place, Told
 from udpservices.transport.counters import Counters
 
-
 A, B, LATE = (1, "a"), (2, "b"), (900, "c")
 
 
