@@ -156,6 +156,14 @@ class TransportMethods:
         parts.errors.ask()
         parts.delivery.turn_strangers_away()
 
+    def setBroadcastAllowed(self, enabled: bool) -> None:
+        """Whether it may send to broadcast addresses (SO_BROADCAST, socket(7))."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, enabled)
+
+    def getBroadcastAllowed(self) -> bool:
+        """Whether it may send to broadcast addresses."""
+        return bool(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST))
+
     @property
     def peer(self) -> tuple[str, int] | None:
         """Whom the port is connected to, if it is."""
