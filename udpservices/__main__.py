@@ -35,6 +35,7 @@ BUNDLE = "udpservices"
 OTHERS = {
     "completion": ("udpservices.man.completion", "Print completion for bash, zsh or fish."),
     "new": ("udpservices.new", "Make a folder with a service of your own that runs."),
+    "share": ("udpservices.share", "Print where documentation, units and samples are."),
     "top": ("udpservices.top", "Show what services with --metrics do, in a terminal."),
 }
 

@@ -8,6 +8,9 @@ from tests.packaging.conftest import Built
 
 DROPIN = "twisted/plugins/udpservices_plugins.py"
 
+#: Where what `udpservices share` tells of is in a wheel.
+SHARE = "udpservices/share/"
+
 
 def contents(wheel: Path) -> dict[str, bytes]:
     """The files in a wheel."""
@@ -24,9 +27,22 @@ def test_wheel_holds_the_package_and_its_plugin_file_alone(built: Built, checkou
     package = {
         path.relative_to(checkout).as_posix() for path in (checkout / "udpservices").rglob("*") if path.is_file()
     }
-    installed = {name for name in contents(built.wheel) if ".dist-info/" not in name}
-    assert installed == {*package, DROPIN}
-    assert "udpservices/py.typed" in installed
+    files = {name for name in contents(built.wheel) if ".dist-info/" not in name}
+    shared = {name for name in files if name.startswith(SHARE)} - package
+    assert files - shared == {*package, DROPIN}
+    assert "udpservices/py.typed" in files
+
+
+def test_wheel_holds_what_share_tells_of(built: Built, checkout: Path) -> None:
+    """Each file as the checkout has it, where links between them hold; nothing that running examples leaves there."""
+    files = {name.removeprefix(SHARE): text for name, text in contents(built.wheel).items() if name.startswith(SHARE)}
+    files.pop("__init__.py")
+    assert {name: (checkout / name).read_bytes() for name in files} == files
+    for pattern in ("docs/*", "config/**/*", "examples/**/*.py"):
+        wanted = {path.relative_to(checkout).as_posix() for path in checkout.glob(pattern) if path.is_file()}
+        assert wanted <= files.keys(), pattern
+    assert files.keys() >= {"README.md", "SECURITY.md", "CHANGELOG.md", "LICENSE"}
+    assert not [name for name in files if name.endswith(("dropin.cache", ".pyc"))]
 
 
 def test_wheel_holds_the_license(built: Built, checkout: Path) -> None:
@@ -46,5 +62,6 @@ def test_sdist_holds_sources_and_nothing_that_was_made_of_them(built: Built) -> 
     with tarfile.open(built.sdist) as archive:
         names = {Path(*Path(name).parts[1:]).as_posix() for name in archive.getnames()}
     assert names >= {"pyproject.toml", "README.md", "LICENSE", "Makefile", "tests/support.py", DROPIN}
+    assert names >= {"docs/README.md", "config/systemd/udpecho.service", "packaging/share.py"}
     made = {name for name in names if name.endswith((".pyc", "dropin.cache")) or "__pycache__" in name}
     assert not made

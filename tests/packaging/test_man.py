@@ -41,7 +41,7 @@ class TestPages:
                 tool("man"), "--warnings", "-l", page, env={**os.environ, "LC_ALL": "C.UTF-8", "MANWIDTH": "80"}
             )
             assert (shown.returncode, shown.stderr) == (0, "")
-            linted = run(tool("mandoc"), "-T", "lint", page)
+            linted = run(tool("mandoc"), "-T", "lint", "-W", "warning", page)
             assert linted.stdout + linted.stderr == ""
 
     def test_it_says_what_help_says(self, made: Path) -> None:
