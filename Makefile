@@ -11,7 +11,7 @@ PYTEST := $(BIN)/pytest --numprocesses $(shell expr \( 3 \* $$(nproc) + 1 \) / 2
 # output keeps the first failure.
 ALONE := $(BIN)/pytest --last-failed --last-failed-no-failures none
 # What boots a system, or runs a container, `make test-system` has.
-SYSTEM := tests/system tests/containers
+SYSTEM := tests/system tests/containers tests/monitoring
 # What takes long, `make test-modes` has: attacks, deaths of workers, the benchmarks' own tests.
 LONG := tests/attacks $(filter-out tests/workers/test_serving.py,$(wildcard tests/workers/test_*.py)) tests/test_benchmarks.py
 # What depends on how datagrams are read and sent is tried in other modes as well: everything but these. Without segments
@@ -21,7 +21,7 @@ ONCE := $(addprefix tests/,packaging policy/test_limits.py policy/test_prefixes.
   services/test_bundle_mistakes.py services/test_defaults.py services/test_hello.py services/test_hello_names.py \
   services/test_streams.py services/test_stream_clients.py endpoints/test_activation.py endpoints/test_grammar.py \
   net/test_descriptors.py net/test_resolve.py options policy/test_intervals.py policy/test_networks.py \
-  runtime/log runtime/test_connections.py runtime/test_stream.py test_benchmarks.py test_injected_faults.py \
+  observe runtime/log runtime/test_connections.py runtime/test_stream.py test_benchmarks.py test_injected_faults.py \
   test_commands.py test_daemon.py test_docs.py test_units.py network/test_membership.py library command workers reactors aio \
   runtime/test_arguments.py runtime/test_hooks.py test_types.py test_benchmarks.py services/test_serve.py \
   services/test_clashes.py services/test_hello_once.py services/test_few_descriptors.py applications)
