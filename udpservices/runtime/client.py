@@ -18,8 +18,8 @@ from udpservices.net.addresses import endpoint_text, is_literal
 from udpservices.net.resolve import encoded, resolve
 from udpservices.net.sockopts import receive_queue
 from udpservices.observe.snapshot import EndpointState
+from udpservices.runtime.endpoint_states import family_in
 from udpservices.runtime.stop_line import CLIENT, log_stop
-from udpservices.runtime.watching.states import family_in
 from udpservices.transport.counters import Counters
 from udpservices.transport.log_throttle import LogThrottle
 from udpservices.transport.port import DatagramPort

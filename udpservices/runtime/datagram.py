@@ -17,10 +17,10 @@ from udpservices.endpoints.held import Held, HeldSocket
 from udpservices.net.descriptors import make_room
 from udpservices.observe.snapshot import EndpointState
 from udpservices.runtime.drop_watch import DropWatch, tell_past_drops, tell_small_buffer
+from udpservices.runtime.endpoint_states import SESSIONS, add_up, endpoint_states, tracked_by
 from udpservices.runtime.process.clock import reads_by_select
 from udpservices.runtime.sessions import Sessions
 from udpservices.runtime.stop_line import log_stop
-from udpservices.runtime.watching.states import SESSIONS, add_up, endpoint_states, tracked_by
 from udpservices.transport.counters import Counters
 from udpservices.transport.engine.ancillary import asked_by
 from udpservices.transport.policy import Policy

@@ -21,8 +21,8 @@ from udpservices.policy.access import AccessList
 from udpservices.policy.connection_limits import ConnectionLimits
 from udpservices.policy.guard.reasons import Reason, Refusals
 from udpservices.runtime.connections import Connections
+from udpservices.runtime.endpoint_states import family_in
 from udpservices.runtime.listener import Listener, StreamFactory
-from udpservices.runtime.watching.states import family_in
 from udpservices.transport.counters import Counters
 from udpservices.transport.log_throttle import LogThrottle
 from udpservices.transport.port_name import PortName

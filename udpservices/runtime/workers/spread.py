@@ -15,8 +15,8 @@ from udpservices.endpoints.held import Held, HeldSocket
 from udpservices.net.descriptors import make_room
 from udpservices.net.sockopts import share_port
 from udpservices.observe.snapshot import EndpointState
+from udpservices.runtime.endpoint_states import add_up, endpoint_states
 from udpservices.runtime.stop_line import log_stop
-from udpservices.runtime.watching.states import add_up, endpoint_states
 from udpservices.transport.counters import Counters
 from udpservices.transport.open_ports import open_ports
 from udpservices.transport.port_name import endpoint_of

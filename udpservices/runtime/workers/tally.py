@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from udpservices.runtime.watching.states import add_up
+from udpservices.runtime.endpoint_states import add_up
 from udpservices.runtime.workers.page import Place, Told
 from udpservices.transport.counters import Counters
 

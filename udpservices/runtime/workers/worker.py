@@ -14,7 +14,7 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogBeginner
 
 from udpservices.endpoints.held import Held, HeldSocket
 from udpservices.runtime.process.reload import DescribedServices, leaves
-from udpservices.runtime.watching.ticker import Ticker
+from udpservices.runtime.ticker import Ticker
 from udpservices.runtime.workers.channel import Channel, Message
 from udpservices.runtime.workers.page import Page, Told
 from udpservices.transport.counters import Counters
