@@ -1,7 +1,7 @@
 """Whatever comes from a network, a command line or a file is read, or refused in the way that is meant for it.
 
-`texts` and `datagrams` say what is tried and what must hold; ``make fuzz`` tries for a minute, guided by coverage where
-atheris is installed, and `test_targets` for a moment in each run of the tests.
+`texts`, `datagrams` and `answers` say what is tried and what must hold; ``make fuzz`` tries for a minute, guided by
+coverage where atheris is installed, and `test_targets` for a moment in each run of the tests.
 """
 
 import random

@@ -1,5 +1,5 @@
 """All targets, by name."""
 
-from tests.fuzz import Target, datagrams, texts
+from tests.fuzz import Target, answers, datagrams, texts
 
-TARGETS: dict[str, Target] = {**texts.TARGETS, **datagrams.TARGETS}
+TARGETS: dict[str, Target] = {**texts.TARGETS, **datagrams.TARGETS, **answers.TARGETS}

@@ -190,7 +190,7 @@ def test_nobody_answers() -> None:
     assert (told.returncode, told.stderr) == (1, f"udpservices top: 127.0.0.1:{number}: Connection refused\n")
 
 
-@pytest.mark.parametrize("body", [b"hello", b"up 1\n", b"\xff\xfe", b'x{y="', b""])
+@pytest.mark.parametrize("body", [b"hello", b"up 1\n", b"\xff\xfe", b'x{y="', b"", b"udpservices_build_info NaN\n"])
 def test_somebody_else_answers(body: bytes) -> None:
     with answering(body) as number:
         told = run(*TOP, str(number))

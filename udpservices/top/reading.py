@@ -2,6 +2,7 @@
 
 import time
 from http.client import HTTPException
+from math import isfinite, isnan
 from typing import NamedTuple
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
@@ -67,14 +68,19 @@ class Server:
             reason = getattr(error, "reason", None) or error
             why = getattr(reason, "strerror", None) or one_line(str(reason)) or type(error).__name__
             raise Unreachable(f"{self.name}: {why}") from error
-        return _parsed(body, self.name)
+        return parsed(body, self.name)
 
 
-def _parsed(body: bytes, name: str) -> Reading:
+def parsed(body: bytes, name: str) -> Reading:
+    """What the body of an answer says, of now. Raises Unreachable where that is no metrics; `name` is the server's."""
     samples: dict[str, dict[Series, float]] = {}
     try:
         for family in text_string_to_metric_families(body.decode()):
             for one in family.samples:
+                if not one.name.startswith("udpservices_"):
+                    continue
+                if not isfinite(one.value) or isnan(float(one.labels.get("le", "0"))):
+                    raise ValueError(f"no value of {one.name} is such")
                 series = tuple((label, one_line(value)) for label, value in sorted(one.labels.items()))
                 samples.setdefault(one.name, {})[series] = one.value
     except (ValueError, IndexError, KeyError):
