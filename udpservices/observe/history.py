@@ -3,7 +3,6 @@
 Snapshots have counts since a start. A reload starts anew, and so does a count that falls.
 """
 
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -156,7 +155,7 @@ class Course:
 
     def rate(self, count: int) -> float:
         """A count of the flow now, a second."""
-        return count / self.seconds if self.seconds else 0.0
+        return count / self.seconds if self.seconds > 0 else 0.0
 
     def latency(self, share: float) -> float | None:
         """Seconds in which this share was answered in the last minute."""
@@ -177,11 +176,11 @@ class Course:
 class History:
     """Of the endpoints and services that the last snapshot had; those that ended are forgotten."""
 
-    def __init__(self, seconds: Callable[[], float] = time.monotonic) -> None:
-        """`seconds` tells the time, and does not go back."""
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        """`seconds` tells the time, as a reactor does."""
         self._seconds = seconds
         self._added: float | None = None
-        self._marked = 0.0
+        self._marked: float | None = None
         self._totals: dict[Name, Total] = {}
         self.endpoints: dict[Name, Course] = {}
         self.services: dict[str, Course] = {}
@@ -205,7 +204,7 @@ class History:
         self._mark(now, snapshot.when)
 
     def _mark(self, now: float, when: float) -> None:
-        if not self._marked:
+        if self._marked is None or now < self._marked:  # somebody set the clock
             self._marked = now
         elif now - self._marked >= EVERY * _NEARLY:
             for course in (*self.endpoints.values(), *self.services.values()):

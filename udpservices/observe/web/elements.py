@@ -47,11 +47,19 @@ def mark(kind: str, text: str) -> Markup:
     return element("span", text, class_=f"mark {kind}")
 
 
-def table(label: str, caption: str, heads: Sequence[Markup], rows: Sequence[Markup]) -> Markup:
-    """A table that scrolls by itself where it is too wide; `label` is its caption's id, `heads` are its first rows."""
+def table(level: str, label: str, caption: str, heads: Sequence[Markup], rows: Sequence[Markup]) -> Markup:
+    """A table that scrolls by itself where it is too wide; `heads` are its first rows.
+
+    Its caption is a heading of a level, ``h2`` or ``h3``, with the id `label`.
+    """
     return element(
         "div",
-        element("table", element("caption", caption, id=label), element("thead", *heads), element("tbody", *rows)),
+        element(
+            "table",
+            element("caption", element(level, caption, id=label)),
+            element("thead", *heads),
+            element("tbody", *rows),
+        ),
         class_="scroll",
         tabindex="0",
         role="region",

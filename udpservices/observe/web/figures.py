@@ -39,6 +39,8 @@ def seconds(number: float | None) -> str:
     """A short time: ``85.0 µs``, ``1.20 ms``, ``2.00 s``."""
     if number is None:
         return NOTHING
+    if not number:
+        return "0 s"
     if number >= _NEXT / 1000:
         return f"{_digits(number)} s"
     value, unit = (number * 1e6, "µs") if number < _NEXT / 1e6 else (number * 1e3, "ms")

@@ -113,8 +113,8 @@ def _time(when: float) -> Markup:
     return element("time", moment.strftime("%b %d %H:%M:%S"), datetime=moment.isoformat(timespec="seconds"))
 
 
-def _section(name: str, content: Markup) -> list[Markup]:
-    return [element("section", content, class_="card", aria_labelledby=name)]
+def _section(name: str, *content: Markup) -> list[Markup]:
+    return [element("section", *content, class_="card", aria_labelledby=name)]
 
 
 def _workers(found: Sequence[Mapping[str, Any]]) -> list[Markup]:
@@ -143,7 +143,7 @@ def _workers(found: Sequence[Mapping[str, Any]]) -> list[Markup]:
         )
         for index, one in enumerate(found)
     ]
-    return _section("workers", table("workers", "Workers", heads, rows))
+    return _section("workers", table("h2", "workers", "Workers", heads, rows))
 
 
 def _worker(one: Mapping[str, Any]) -> tuple[str, str]:
@@ -166,24 +166,23 @@ def _members(found: Sequence[Mapping[str, Any]]) -> list[Markup]:
         )
         for index, one in enumerate(found)
     ]
-    return _section("members", table("members", "Members heard of late", heads, rows))
+    return _section("members", table("h2", "members", "Members heard of late", heads, rows))
 
 
 def _lines(found: Sequence[Mapping[str, Any]]) -> list[Markup]:
     if not found:
         return []
     kinds = {"warn": ("warn", "warning"), "error": ("bad", "error"), "critical": ("bad", "critical")}
-    heads = [element("tr", column("Time"), column("Level"), column("Text"))]
-    rows = [
+    items = [
         element(
-            "tr",
-            element("td", _time(one["when"]), class_="when"),
-            element("td", mark(*kinds.get(one["level"], ("none", one["level"])))),
-            element("td", one["text"], class_="text"),
+            "li",
+            _time(one["when"]),
+            mark(*kinds.get(one["level"], ("none", one["level"]))),
+            element("span", one["text"], class_="text"),
         )
         for one in reversed(found)
     ]
-    return _section("lines", table("lines", "From the log", heads, rows))
+    return _section("lines", element("h2", "From the log", id="lines"), element("ol", *items, class_="log"))
 
 
 def _footer(process: Mapping[str, Any]) -> list[Markup]:

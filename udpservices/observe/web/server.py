@@ -50,9 +50,10 @@ class StatusSite(HTTPFactory):
         """`source` is the process that is shown; `render_metrics` gives the content type and body of ``/metrics``."""
         super().__init__(reactor=reactor)
         self._source = source
-        self._channels: dict[Channel, None] = {}  # the oldest first
-        self._faults = LogThrottle(reactor)
-        self._history = History()
+        #: Open ones, those idle for the longest time first.
+        self.connections: dict[Channel, None] = {}
+        self._faults = LogThrottle(reactor, self._tell_more)
+        self._history = History(reactor.seconds)
         self._health = HealthCheck(source, reactor)
         self._streams = Streams(lambda: _event(self._report()), reactor.seconds)
         self._files = Files()
@@ -96,15 +97,16 @@ class StatusSite(HTTPFactory):
         """Look no more, and end all connections."""
         if self._clock.running:
             self._clock.stop()
-        for channel in list(self._channels):
+        self._faults.settle()
+        for channel in list(self.connections):
             channel.abort()
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """The channel of a client; None where there are too many, who are all being answered."""
-        if len(self._channels) >= _CROWD:
+        if len(self.connections) >= _CROWD:
             return None
-        if len(self._channels) >= MOST:
-            idle = next((one for one in self._channels if not one.is_busy and not one.is_ended), None)
+        if len(self.connections) >= MOST:
+            idle = next((one for one in self.connections if not one.is_busy and not one.is_ended), None)
             if idle is None:
                 return None
             idle.abort()
@@ -116,21 +118,29 @@ class StatusSite(HTTPFactory):
 
     def opened(self, channel: Channel) -> None:
         """A client connected."""
-        self._channels[channel] = None
+        self.connections[channel] = None
 
     def used(self, channel: Channel) -> None:
         """A client was answered: it is the one that is idle for the shortest time."""
-        if self._channels.pop(channel, channel) is None:
-            self._channels[channel] = None
+        if self.connections.pop(channel, channel) is None:
+            self.connections[channel] = None
 
     def closed(self, channel: Channel) -> None:
         """A client is gone."""
-        self._channels.pop(channel, None)
+        self.connections.pop(channel, None)
 
     def tell_fault(self, failure: Failure) -> None:
         """Log what kept a client from its answer, or the page from its numbers; seldom."""
-        if self._faults.admits(str(failure.type)):
+        if self._faults.admits(getattr(failure.type, "__name__", "fault")):
             self._log.failure("The status of this process cannot be told", failure)
+
+    def _tell_more(self, kind: object, count: int, seconds: float) -> None:
+        self._log.error(
+            "The status of this process could not be told {count:,} more times in the last {seconds:.0f} s ({kind})",
+            count=count,
+            seconds=seconds,
+            kind=kind,
+        )
 
     def _tick(self) -> None:
         self._ticks += 1

@@ -119,7 +119,7 @@ def _endpoints(path: str, label: str, one: Mapping[str, Any]) -> Markup:
                 *(number(f"{at}.{key}", "count", each[key]) for key, _ in more),
             )
         )
-    return table(f"{label}-endpoints", "Endpoints", heads, rows)
+    return table("h3", f"{label}-endpoints", "Endpoints", heads, rows)
 
 
 def _reasons(path: str, label: str, one: Mapping[str, Any]) -> Markup:
@@ -141,4 +141,4 @@ def _reasons(path: str, label: str, one: Mapping[str, Any]) -> Markup:
     if not rows:
         return element("p", "Nothing dropped, no errors.", class_="empty")
     heads = [element("tr", column("Reason"), numbers("now"), numbers("total"))]
-    return table(f"{label}-reasons", "Dropped and failed", heads, rows)
+    return table("h3", f"{label}-reasons", "Dropped and failed", heads, rows)
