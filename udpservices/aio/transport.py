@@ -120,7 +120,7 @@ class Transport(asyncio.DatagramTransport):
     def _send_by_socket(self, data: Any, addr: Any) -> None:
         """To an address that the port does not take, such as a host name: Python's socket looks it up, and waits."""
         try:
-            self._sock.sendto(data, addr)
+            size = self._sock.sendto(data, addr)
         except BlockingIOError as error:
             self._writer.give_up(error)
         except OSError as error:
@@ -128,6 +128,7 @@ class Transport(asyncio.DatagramTransport):
             self._served.tell("error_received", error)
         else:
             self._port.counters.sent += 1
+            self._port.counters.sent_bytes += size
 
     # To whom
 

@@ -89,6 +89,7 @@ class MemoryDatagramTransport:
         """
         received = pairs(datagrams)
         self.counters.received += len(received)
+        self.counters.received_bytes += sum(len(payload) for payload, _ in received)
         if not self.listening:
             self.counters.withheld += len(received)
         else:
@@ -137,6 +138,7 @@ class MemoryDatagramTransport:
             raise MessageLengthError(f"{len(packet)} bytes")
         self.written.append((bytes(packet), addr))
         self.counters.sent += 1
+        self.counters.sent_bytes += len(packet)
         return len(packet)
 
     def writeWhenWritable(self, datagram: bytes, addr: Target | None = None) -> "Deferred[None]":

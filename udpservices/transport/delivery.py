@@ -101,11 +101,13 @@ class Delivery:
             read += 1
             if flow is not None:
                 counters.received += len(flow)
+                counters.received_bytes += flow.size
                 self.deliver(flow, ALL)
                 continue
             if asked and peer.name in asked and self._answers_probe(payload, peer):
                 continue
             counters.received += 1
+            counters.received_bytes += len(payload)
             if not self._simple:
                 self.deliver(Copies((payload,), (peer,)), ALL)
                 continue
@@ -259,6 +261,7 @@ class Delivery:
         payloads, peers = batch.storage.payloads, batch.storage.peers
         answered = {index for index in suspects if self._answers_probe(payloads[index], peers[index])}
         self._counters.received -= len(answered)
+        self._counters.received_bytes -= sum(len(payloads[index]) for index in answered)
         batch.keep([index for index in range(len(payloads)) if index not in answered])
 
     # What waits

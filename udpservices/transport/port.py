@@ -329,6 +329,7 @@ class DatagramPort(TransportMethods, MulticastMethods, udp.MulticastPort):  # ty
             if received is None:
                 return
             self.counters.received += len(received)
+            self.counters.received_bytes += received.size
             self.counters.withheld += len(received)
 
     def _loseConnection(self) -> None:

@@ -234,6 +234,7 @@ class ReadLoop:
                 self.load.began_with(count, received.pieces)
             read += count
             self._counters.received += count
+            self._counters.received_bytes += received.size
             delivery.deliver(received, limit)
             if not delivery.splits_flows:
                 self._many.flow = 1

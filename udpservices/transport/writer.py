@@ -107,11 +107,14 @@ class Writer:
             return len(datagram) if self._answer_probe(datagram, peer) is None else 0
         if not self.is_gathering:
             error = self._attempt(datagram, peer)
+            size = len(datagram)
             if error is None:
-                self._counters.sent += 1
+                counters = self._counters
+                counters.sent += 1
+                counters.sent_bytes += size
             elif not self._try_again(error, datagram, peer):
                 return 0
-            return len(datagram)
+            return size
         if type(datagram) is not bytes:
             datagram = bytes(memoryview(datagram))
         if len(datagram) > self._longest:
@@ -204,6 +207,7 @@ class Writer:
         error = self._attempt(datagram, peer)
         if error is None:
             self._counters.sent += 1
+            self._counters.sent_bytes += len(datagram)
             return None
         outcome = self._plain.try_again(error, datagram, peer, may_wait=False)
         self._account(outcome._replace(refused=()))
@@ -234,6 +238,7 @@ class Writer:
     def _account(self, outcome: Outcome) -> None:
         """Count what came of a send, log what was refused, and tell what was heard of earlier ones."""
         self._counters.sent += outcome.sent
+        self._counters.sent_bytes += outcome.size
         if outcome.refused:
             for error in outcome.refused:
                 self.give_up(error)

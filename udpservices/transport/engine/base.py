@@ -29,8 +29,9 @@ class NetworkError(OSError):
 class Outcome(NamedTuple):
     """What came of sending."""
 
-    #: Datagrams that the kernel took.
+    #: Datagrams that the kernel took, and the bytes of their payloads.
     sent: int
+    size: int
     #: And why it did not take each of the others.
     refused: tuple[OSError, ...] = ()
     #: Errors of datagrams sent before, which the kernel told instead of sending; what it did not send was sent again.
@@ -38,11 +39,12 @@ class Outcome(NamedTuple):
 
     def plus(self, other: "Outcome") -> "Outcome":
         """Both."""
-        return Outcome(self.sent + other.sent, self.refused + other.refused, self.earlier + other.earlier)
+        refused, earlier = self.refused + other.refused, self.earlier + other.earlier
+        return Outcome(self.sent + other.sent, self.size + other.size, refused, earlier)
 
 
 #: Of no datagrams.
-NOTHING = Outcome(0)
+NOTHING = Outcome(0, 0)
 
 
 class Connection:
@@ -62,6 +64,10 @@ class Received(Protocol):
 
     #: In how many pieces the kernel handed them over: a coalesced flow is one.
     pieces: int
+
+    @property
+    def size(self) -> int:
+        """How many bytes all of them have."""
 
     @property
     def in_place(self) -> bool:

@@ -179,6 +179,8 @@ class MmsgEngine:
                 slots.send,
                 weights,
                 sizes,
+                lengths,
+                Outcome(len(data), sum(lengths)),
                 lambda run: self._plain.send(data[starts[run] : ends[run]], peers[starts[run] : ends[run]]),
             )
         finally:
@@ -230,7 +232,9 @@ class MmsgEngine:
             payloads, peer = received.slot(slot)
             return self._plain.send(payloads, [peer] * len(payloads))
 
-        return self._push(received.slots.reflect, received.weights, received.segment_sizes, plainly, start)
+        whole = Outcome(len(received), received.size)
+        weights, sizes, lengths = received.weights, received.segment_sizes, received.slot_lengths
+        return self._push(received.slots.reflect, weights, sizes, lengths, whole, plainly, start)
 
     # Both
 
@@ -244,13 +248,13 @@ class MmsgEngine:
             end = min(start + step, count)
             failed, earlier = self._attempt(lambda: send(start, end))  # noqa: B023  # it is called at once
             if not isinstance(failed, OSError):
-                total = total.plus(Outcome(end - start, earlier=earlier))
+                total = total.plus(Outcome(end - start, (end - start) * size, earlier=earlier))
             elif failed.errno in UNSEGMENTABLE | REFUSED_CALL | WOULD_BLOCK:
                 if failed.errno in UNSEGMENTABLE:
                     self._segments.refused(failed, size)
-                return total.plus(Outcome(0, earlier=earlier)).plus(plainly(start))
+                return total.plus(Outcome(0, 0, earlier=earlier)).plus(plainly(start))
             else:
-                total = total.plus(Outcome(0, (failed,) * (end - start), earlier))
+                total = total.plus(Outcome(0, 0, (failed,) * (end - start), earlier))
         return total
 
     def _push(
@@ -258,10 +262,15 @@ class MmsgEngine:
         send: Callable[[int, int, int], int],
         weights: Sequence[int],
         sizes: Sequence[int],
+        lengths: Sequence[int],
+        whole: Outcome,
         plainly: Callable[[int], Outcome],
         start: int = 0,
     ) -> Outcome:
-        """Send runs of datagrams, so many of each size; `plainly` sends those of one run."""
+        """Send runs of datagrams, so many of each size, `lengths` together; `plainly` sends those of one run.
+
+        `whole` is what comes of it where all of them go.
+        """
         at, end, total = start, len(weights), NOTHING
         while at < end:
             if not libc.is_available("sendmmsg"):  # as it turned out in this batch
@@ -272,11 +281,11 @@ class MmsgEngine:
             if not isinstance(went, OSError):
                 self._refusals["sendmmsg"] = 0
                 if not total.sent and went == end - start and not earlier:
-                    return Outcome(sum(weights[start:]) if start else sum(weights))
-                total = total.plus(Outcome(sum(weights[at : at + went]), earlier=earlier))
+                    return Outcome(sum(weights[start:]), sum(lengths[start:])) if start else whole
+                total = total.plus(Outcome(sum(weights[at : at + went]), sum(lengths[at : at + went]), earlier=earlier))
                 at += went
                 continue
-            total = total.plus(Outcome(0, earlier=earlier))
+            total = total.plus(Outcome(0, 0, earlier=earlier))
             if went.errno in WOULD_BLOCK:  # there may be room for some of them
                 return reduce(Outcome.plus, map(plainly, range(at, end)), total)
             if weights[at] > 1 and went.errno in UNSEGMENTABLE:
@@ -288,7 +297,7 @@ class MmsgEngine:
                     self._is_refused("sendmmsg", went)
                 total = total.plus(plain)
             else:
-                total = total.plus(Outcome(0, (went,) * weights[at]))
+                total = total.plus(Outcome(0, 0, (went,) * weights[at]))
             at += 1
         return total
 

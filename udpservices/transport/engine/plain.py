@@ -258,8 +258,8 @@ class PlainEngine:
             failed = self._reserve.send(peer, failed, lambda: self.attempt(datagram, peer))
         if failed is not None and failed.errno in WOULD_BLOCK and may_wait and self.when_full is not None:
             self.when_full(datagram, peer)
-            return Outcome(0, earlier=earlier)
-        return Outcome(1, earlier=earlier) if failed is None else Outcome(0, (failed,), earlier)
+            return Outcome(0, 0, earlier=earlier)
+        return Outcome(0, 0, (failed,), earlier) if failed else Outcome(1, len(datagram), earlier=earlier)
 
     def may_be_of_earlier(self, error: OSError) -> bool:
         """Whether a send may have failed because of an earlier one, as the kernel tells on sockets that hear errors."""
@@ -267,14 +267,15 @@ class PlainEngine:
 
     def send(self, datagrams: Sequence[bytes], peers: Sequence[Peer]) -> Outcome:
         """Send each, in order."""
-        sent, total = 0, NOTHING
+        sent, size, total = 0, 0, NOTHING
         for datagram, peer in zip(datagrams, peers, strict=True):
             error = self.attempt(datagram, peer)
             if error is None:
                 sent += 1
+                size += len(datagram)
             else:
                 total = total.plus(self.try_again(error, datagram, peer))
-        return total.plus(Outcome(sent)) if sent else total
+        return total.plus(Outcome(sent, size)) if sent else total
 
 
 def tells_of_earlier(error: OSError, again: OSError | None) -> bool:

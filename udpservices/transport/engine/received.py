@@ -33,6 +33,10 @@ class Copies:
         return len(self.payloads)
 
     @property
+    def size(self) -> int:
+        return sum(map(len, self.payloads))
+
+    @property
     def lengths(self) -> Sequence[int]:
         return tuple(map(len, self.payloads))
 
@@ -86,7 +90,18 @@ class Copies:
 class InPlace:
     """Datagrams in receive slots; a coalesced flow is one slot's, and taken apart when somebody looks at it."""
 
-    __slots__ = ("_payloads", "_peers", "_pool", "_table", "_views", "pieces", "segment_sizes", "slot_lengths", "slots")
+    __slots__ = (
+        "_payloads",
+        "_peers",
+        "_pool",
+        "_table",
+        "_views",
+        "pieces",
+        "segment_sizes",
+        "size",
+        "slot_lengths",
+        "slots",
+    )
 
     in_place: Final = True
 
@@ -96,6 +111,8 @@ class InPlace:
         self.pieces = count
         #: How many bytes each slot holds.
         self.slot_lengths = slots.lengths(count)
+        #: And all of them together.
+        self.size = sum(self.slot_lengths)
         #: For each slot how long the datagrams of its flow are, 0 for a single one; nothing where all are single.
         self.segment_sizes = slots.turn_controls(count)
         self._table = peers
