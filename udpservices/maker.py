@@ -178,6 +178,16 @@ class DatagramServiceMaker:
         shares_port = getattr(options, "sharing", None) is not None  # each process would hear what is sent to a group
         return "share-socket" in options and not shares_port and not hasattr(self._protocol(), "makeService")
 
+    def question(self, options: Any) -> Any:
+        """What a protocol of these options is asked, to know whether it is well: a `Question`, or None.
+
+        A class that names others by its options says by a class method `served(options)` what makes them.
+        """
+        from udpservices.runtime.protocols.questions import question_of
+
+        protocol = self._protocol()
+        return question_of(protocol.served(options) if hasattr(protocol, "served") else protocol)
+
     def stream(self, options: Any, reactor: Any) -> Any:
         """The stream service beside a responder; None where there is none."""
         from udpservices.runtime.compose import stream_service

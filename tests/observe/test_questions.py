@@ -11,7 +11,7 @@ from udpservices.aio.adapter import Adapter
 from udpservices.runtime.protocols.handlers import handler_class
 from udpservices.runtime.protocols.making import check
 from udpservices.runtime.protocols.places import Mistake
-from udpservices.runtime.watching.questions import question_of
+from udpservices.runtime.protocols.questions import question_of
 from udpservices.services.discard import Discard
 from udpservices.services.echo import Echo
 from udpservices.services.length import Length

@@ -139,6 +139,7 @@ def test_among_others(asked: Asked, make: Callable[[], Any]) -> None:
     assert (_read(prober), _read(prober)) == (b"are you well?", b"are you well?")
     counted = port.counters
     assert (counted.probes, counted.received, counted.sent, counted.dropped) == (2, 20, 20, 0)
+    assert counted.received_bytes == counted.sent_bytes == 30
 
 
 NOTHING_PASSES = {

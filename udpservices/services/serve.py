@@ -74,6 +74,11 @@ class Serve(DatagramProtocol):
         return speaks_asyncio(options["protocol"])
 
     @classmethod
+    def served(cls, options: Any) -> Any:
+        """What makes the protocols."""
+        return options.served[0]
+
+    @classmethod
     def fromOptions(cls, options: Any, reactor: Any) -> AbstractDatagramProtocol:
         """A protocol of what was named. Its own options, where it has some, stand at their defaults."""
         protocol, given = options.served

@@ -1,10 +1,10 @@
 """Asking one socket of a service over UDP, from a connected socket of this process."""
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from socket import AF_INET, AF_INET6
-from typing import Any, Self
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
@@ -17,7 +17,7 @@ from udpservices.net.addresses import SocketAddress, host_and_port, is_multicast
 from udpservices.net.interfaces import addresses
 from udpservices.net.sockets import CLOSED
 from udpservices.runtime.process.clock import reads_by_select
-from udpservices.runtime.watching.questions import Question
+from udpservices.runtime.protocols.questions import Question
 from udpservices.transport.engine.peers import pack
 
 #: Seconds that an answer may take, and after how many of these the question is asked again: a datagram may be lost.
@@ -27,6 +27,9 @@ AGAIN = (0.1, 0.3, 0.6)
 # The longest payload of UDP, and the first descriptor that select(2) cannot watch.
 _LONGEST = 65535
 _FD_SETSIZE = 1024
+
+# Datagrams that are read at a time.
+_MOST = 64
 
 _log = Logger()
 
@@ -57,15 +60,20 @@ class Probe:
         self.heard_wrong = False
         reactor.addReader(self)
 
+    def asks(self, sock: socket.socket) -> bool:
+        """Whether it can still ask this socket."""
+        return self._socket.fileno() >= 0 and pack(sock.getsockname()) == self.pair[1]
+
     def ask(self, question: Question) -> "Deferred[float | None]":
         """Ask; fires with the seconds that the answer took, or with None where there is none in `PATIENCE`.
 
-        Nobody else may be waiting for an answer.
+        Nobody else may be waiting for an answer. Raises what making a question raises.
         """
         self._drain()
-        self._question, self._asked = question, question.ask()
+        self._question, self._asked = question, bytes(question.ask())
         self.heard_wrong = False
-        self._answer = answer = Deferred()
+        answer: Deferred[float | None] = Deferred()
+        self._answer = answer
         self._began = self._reactor.seconds()
         self._calls = [self._reactor.callLater(delay, self._send) for delay in AGAIN]
         self._calls.append(self._reactor.callLater(PATIENCE, self._end, None))
@@ -83,7 +91,7 @@ class Probe:
 
     def _received(self) -> Iterator[bytes]:
         """What has come. An error, of an earlier question, is told once."""
-        while True:
+        for _ in range(_MOST):
             try:
                 yield self._socket.recv(_LONGEST)
             except BlockingIOError:
@@ -176,9 +184,10 @@ def _places(sock: socket.socket) -> Iterator[SocketAddress]:
         for name, family, address in addresses():
             if name == device and family in families:
                 yield _address(sock, address, number, device)
-    elif AF_INET6 in families:
-        yield from (("::1", number, 0, 0), ("::ffff:127.0.0.1", number, 0, 0))
-    else:
+        return
+    if AF_INET6 in families:
+        yield ("::1", number, 0, 0)
+    if AF_INET in families:
         yield ("127.0.0.1", number) if sock.family == AF_INET else ("::ffff:127.0.0.1", number, 0, 0)
 
 

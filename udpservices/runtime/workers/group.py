@@ -18,6 +18,7 @@ from udpservices.runtime.workers.supervision import Verdict, Watch
 from udpservices.runtime.workers.tally import Tally
 from udpservices.transport.counters import Counters
 from udpservices.transport.open_ports import open_ports
+from udpservices.transport.probe_pairs import probe_pairs
 
 #: Seconds between two looks at the workers.
 LOOK_INTERVAL = 0.1
@@ -81,6 +82,7 @@ class WorkerGroup:
             self._spawn()
         self._loop.start(LOOK_INTERVAL, now=False)
         open_ports.watch(self._ports_changed)
+        probe_pairs.watch(self._tell_probes)
         return started
 
     def _spawn(self) -> None:
@@ -106,6 +108,7 @@ class WorkerGroup:
             self._lanes[lane] = spare
             starting = self._started is not None
             spare.tell("ports", numbers=open_ports.numbers)
+            spare.tell("probes", pairs=probe_pairs.asked)
             spare.serve(lane, self._sockets(lane), quiet=not starting or lane > 0, watched=self.watched)
 
     def _is_served(self) -> bool:
@@ -176,6 +179,12 @@ class WorkerGroup:
             if worker is not None:
                 worker.tell("ports", numbers=open_ports.numbers)
         open_ports.watch(self._ports_changed)
+
+    def _tell_probes(self) -> None:
+        """Others ask whether services are well, by other pairs of addresses."""
+        for worker in self._lanes:
+            if worker is not None:
+                worker.tell("probes", pairs=probe_pairs.asked)
 
     # Deaths
 
@@ -318,6 +327,7 @@ class WorkerGroup:
         self._is_stopping = True
         self._started = None
         open_ports.unwatch(self._ports_changed)
+        probe_pairs.unwatch(self._tell_probes)
         if self._loop.running:
             self._loop.stop()
         workers = [*(worker for worker in self._lanes if worker is not None), *self._spares]

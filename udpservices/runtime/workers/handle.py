@@ -238,7 +238,7 @@ class Worker:
     @property
     def received(self) -> int:
         """Datagrams that it has read, as it says."""
-        return sum(counters.received for counters in self._page.read().counts.values())
+        return sum(counters.received + counters.probes for counters in self._page.read().counts.values())
 
     def told(self) -> Told:
         """What it says of itself."""

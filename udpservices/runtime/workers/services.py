@@ -42,7 +42,13 @@ class SpreadServices(DescribedServices):
             task = task_of(entry.name, number, entry.maker, entry.options, self._shares_socket)
             entry.maker.check(entry.options)
             service = SpreadService(
-                entry.maker.label(entry.options), number, entry.options, self._workers, self._shares_socket, self._group
+                entry.maker.label(entry.options),
+                number,
+                entry.options,
+                self._workers,
+                self._shares_socket,
+                self._group,
+                entry.maker.question(entry.options),
             )
             self._tasks[number] = task
             stream = entry.maker.stream(entry.options, reactor)

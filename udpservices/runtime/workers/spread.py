@@ -16,6 +16,7 @@ from udpservices.net.descriptors import make_room
 from udpservices.net.sockopts import share_port
 from udpservices.observe.snapshot import EndpointState
 from udpservices.runtime.endpoint_states import add_up, endpoint_states
+from udpservices.runtime.protocols.questions import Question
 from udpservices.runtime.stop_line import log_stop
 from udpservices.transport.counters import Counters
 from udpservices.transport.open_ports import open_ports
@@ -50,7 +51,16 @@ class SpreadService(Service):
 
     _log = Logger()
 
-    def __init__(self, label: str, number: int, options: Any, lanes: int, shares_socket: bool, group: Group) -> None:
+    def __init__(
+        self,
+        label: str,
+        number: int,
+        options: Any,
+        lanes: int,
+        shares_socket: bool,
+        group: Group,
+        question: Question | None = None,
+    ) -> None:
         """`number` is the service's in its group, which has `lanes` workers; `options` are the responder's.
 
         With `shares_socket` there is one socket an address for all.
@@ -63,6 +73,8 @@ class SpreadService(Service):
         self._shares_socket = shares_socket
         self._lanes = lanes
         self._group = group
+        #: What a protocol of its is asked, to know whether it is well.
+        self.question = question
         #: By worker.
         self._opened: list[list[Opened]] = []
         self._port_numbers: set[int] = set()
@@ -137,6 +149,10 @@ class SpreadService(Service):
     def ports(self) -> list[Opened]:
         """An entry an address that the service serves; none of them is read here."""
         return self.sockets(0)
+
+    def has_rivals(self, opened: Opened) -> bool:
+        """Whether processes that are no workers may read what is sent there."""
+        return self._reuse_port or bool(self._endpoints[opened.place].inherited)
 
     def hurry(self) -> None:
         """Read no more while the service stops."""

@@ -19,6 +19,7 @@ from udpservices.runtime.workers.channel import Channel, Message
 from udpservices.runtime.workers.page import Page, Told
 from udpservices.transport.counters import Counters
 from udpservices.transport.open_ports import open_ports
+from udpservices.transport.probe_pairs import probe_pairs
 
 #: Seconds between two looks of the worker at its counts, which it tells its parent.
 PUBLISH_INTERVAL = 0.1
@@ -137,6 +138,10 @@ class Worker:
             open_ports.add(number)
         for number in before - self._port_numbers:
             open_ports.remove(number)
+
+    def _do_probes(self, message: Message, _: list[int]) -> None:
+        """Know who asks whether services are well, by which pairs of addresses."""
+        probe_pairs.replace(message["pairs"])
 
     def _do_sockets(self, message: Message, descriptors: list[int]) -> None:
         """Some of those that the next message is about."""
