@@ -166,7 +166,7 @@
     return {
       width: node.clientWidth,
       height: 160,
-      padding: [8, 4, 0, 0],
+      padding: [8, 22, 0, 0],
       legend: { markers: { dash: (plot, index) => dashes(plot.series[index].dash) } },
       cursor: { drag: { x: false, y: false }, points: { size: 6 }, y: false },
       scales: {

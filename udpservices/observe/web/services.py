@@ -67,17 +67,13 @@ def _now(path: str, one: Mapping[str, Any]) -> Markup:
 
 def _charts(name: str) -> Markup:
     """Where the script draws; without it there is no room taken."""
-    return element(
-        "div",
-        *(
-            element("div", role="img", class_=f"chart {kind}", data_chart=kind, aria_label=f"{label} of {name}")
-            for kind, label in (
-                ("rates", "Datagrams a second in the last ten minutes"),
-                ("latency", "Time to an answer in the last ten minutes"),
-            )
-        ),
-        class_="charts",
-    )
+    titles = {"rates": "Datagrams a second", "latency": "Arrival to answer"}
+    charts = [
+        element("figure", element("figcaption", title), element("div", role="img", class_="chart", **more))
+        for kind, title in titles.items()
+        for more in [{"data_chart": kind, "aria_label": f"{title}, {name}: the last minutes"}]
+    ]
+    return element("div", *charts, class_="charts")
 
 
 def _endpoints(path: str, label: str, one: Mapping[str, Any]) -> Markup:
