@@ -12,22 +12,7 @@ PYTEST := $(BIN)/pytest --numprocesses $(shell expr \( 3 \* $$(nproc) + 1 \) / 2
 ALONE := $(BIN)/pytest --last-failed --last-failed-no-failures none
 # What boots a system, or runs a container, `make test-system` has.
 SYSTEM := tests/system tests/containers tests/monitoring
-# What takes long, `make test-modes` has: attacks, deaths of workers, the benchmarks' own tests.
-LONG := tests/attacks $(filter-out tests/workers/test_serving.py,$(wildcard tests/workers/test_*.py)) tests/test_benchmarks.py
-# What depends on how datagrams are read and sent is tried in other modes as well: everything but these. Without segments
-# the guard's tests are of no use, nor are those of groups, to which no flow goes. Twisted's own port, whose defects are
-# expected failures, is the same in all.
-ONCE := $(addprefix tests/,packaging policy/test_limits.py policy/test_prefixes.py services/test_bundle.py \
-  services/test_bundle_mistakes.py services/test_defaults.py services/test_hello.py services/test_hello_names.py \
-  services/test_streams.py services/test_stream_clients.py endpoints/test_activation.py endpoints/test_grammar.py \
-  net/test_descriptors.py net/test_resolve.py options policy/test_intervals.py policy/test_networks.py \
-  observe runtime/log runtime/test_connections.py runtime/test_stream.py test_benchmarks.py test_injected_faults.py \
-  test_commands.py test_daemon.py test_docs.py test_units.py network/test_membership.py library command workers reactors aio \
-  runtime/test_arguments.py runtime/test_hooks.py test_types.py test_benchmarks.py services/test_serve.py \
-  services/test_clashes.py services/test_hello_once.py services/test_few_descriptors.py applications)
-GUARD := $(addprefix tests/,attacks fuzz policy network/test_guard.py network/test_limits.py)
-GROUPS := $(addprefix tests/,network/test_broadcast.py network/test_multicast.py \
-  services/test_broadcast.py services/test_multicast.py transport/test_multicast.py)
+# Twisted's own port, whose defects are expected failures, is the same in all modes; tests/modes.py says what else is.
 OURS := -m 'not xfail' -k 'not test_stock'
 # The oldest Twisted that is served, in an environment of its own.
 OLDEST := .venv-oldest
@@ -56,24 +41,20 @@ types: $(VENV)/installed-for-tests
 
 # Among them tests/packaging, which builds the wheel and tries it in environments of its own.
 unit: $(VENV)/installed-for-tests
-	$(PYTEST) $(LONG:%=--ignore=%) || $(ALONE)
+	$(PYTEST) --mode unit || $(ALONE)
 
 test-long: $(VENV)/installed-for-tests
-	$(PYTEST) $(LONG) || $(ALONE)
+	$(PYTEST) --mode long || $(ALONE)
 
 # Each engine forced, a kernel without socket filters and one that does not segment; the oldest Twisted, and
 # applications that others wrote.
 test-modes: $(VENV)/installed-for-tests test-long test-oldest test-applications
-	export UDPSERVICES_UNBATCHED=1 UDPSERVICES_NO_FILTERS=1; $(PYTEST) -q $(OURS) $(ONCE:%=--ignore=%) || $(ALONE)
-	export UDPSERVICES_BATCHED=1; \
-	  $(PYTEST) -q $(OURS) tests/transport tests/policy tests/attacks tests/foreign || $(ALONE)
-	export UDPSERVICES_NO_GSO=1; \
-	  $(PYTEST) -q $(OURS) $(patsubst %,--ignore=%,$(ONCE) $(GUARD) $(GROUPS)) || $(ALONE)
+	export UDPSERVICES_UNBATCHED=1 UDPSERVICES_NO_FILTERS=1; $(PYTEST) -q $(OURS) --mode unbatched || $(ALONE)
+	export UDPSERVICES_BATCHED=1; $(PYTEST) -q $(OURS) --mode batched || $(ALONE)
+	export UDPSERVICES_NO_GSO=1; $(PYTEST) -q $(OURS) --mode unsegmented || $(ALONE)
 
 test-oldest: $(OLDEST)/installed-for-tests
-	$(OLDEST)/bin/pytest --numprocesses auto --dist loadfile -q tests/transport tests/policy tests/endpoints \
-	  tests/runtime tests/services tests/foreign tests/reactors tests/aio tests/test_daemon.py tests/test_maker.py \
-	  tests/test_testing.py || $(ALONE:$(BIN)/%=$(OLDEST)/bin/%)
+	$(OLDEST)/bin/pytest --numprocesses auto --dist loadfile -q --mode oldest || $(ALONE:$(BIN)/%=$(OLDEST)/bin/%)
 
 test-applications: $(VENV)/installed-for-tests $(APPLICATIONS)/installed
 	$(BIN)/pytest -q tests/applications || $(ALONE) tests/applications

@@ -13,6 +13,7 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.pollreactor import PollReactor
 from twisted.internet.selectreactor import SelectReactor
 
+from tests.modes import pytest_addoption, pytest_ignore_collect  # noqa: F401  # hooks of pytest's
 from tests.support import PATIENCE, missing
 from udpservices.transport.open_ports import open_ports
 from udpservices.transport.read_loop import ReadLoop
