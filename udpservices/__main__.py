@@ -133,7 +133,8 @@ def _last(words: Sequence[str], option: str) -> str | None:
 def _command(words: Sequence[str]) -> Command:
     """Which command is meant. What stands before its name goes with its own words."""
     makers = {maker.tapname: maker for maker in getPlugins(IServiceMaker)}
-    own = [*(f"{name}=" for name in NAMES), "config=", "check", "drain=", "workers=", "share-socket", "help", "version"]
+    of_process = ["drain=", "metrics=", "workers=", "share-socket"]
+    own = [*(f"{name}=" for name in NAMES), "config=", "check", *of_process, "help", "version"]
     try:
         before, rest = getopt.getopt(list(words), "hc:", own)
     except getopt.GetoptError as error:

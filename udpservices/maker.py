@@ -102,10 +102,21 @@ class DatagramServiceMaker:
         settle(installed)
         held = Held.handed_on()
         services = self._bound(options, partial(self._described, options, installed), held)
+        daemon = Daemon(installed, services, self._reader(options), options.get("drain") or 0.0)
+        if options.get("metrics"):
+            self._watch(options, services, daemon, held)
         if held is not None:
             held.close()
-        Daemon(installed, services, self._reader(options), options.get("drain") or 0.0)
         return cast("IService", services)
+
+    def _watch(self, options: Any, services: Any, daemon: Any, held: Any) -> None:
+        from twisted.internet import reactor
+
+        from udpservices.runtime.watching.service import WatchingService
+
+        make = partial(WatchingService, options["metrics"], services, daemon, reactor)
+        services.watch()
+        self._bound(options, make, held).setServiceParent(services)
 
     def _bound(self, options: Any, make: Callable[[], Any], held: Any = None) -> Any:
         from twisted.python.usage import UsageError
@@ -153,6 +164,8 @@ class DatagramServiceMaker:
                 raise ValueError("the number of workers is another one: restart to change it")
             if fresh.get("share-socket") != options.get("share-socket"):
                 raise ValueError("--share-socket is another one: restart to change it")
+            if fresh.get("metrics") != options.get("metrics"):
+                raise ValueError("--metrics is another one: restart to change it")
             self.check(fresh)
             return self._entries(fresh), fresh.get("drain") or 0.0
 

@@ -119,7 +119,7 @@ class TestRedeclared:
         class Some(RunOptions, ServiceOptions):
             pass
 
-        assert dict(Some()) == {"drain": 0.0, "log-datagrams": 0}
+        assert dict(Some()) == {"drain": 0.0, "metrics": None, "log-datagrams": 0}
 
         class All(
             RunOptions,

@@ -18,6 +18,7 @@ SHARED = {
     "log-datagrams": 0,
     "include-sessions": 0,
     "drain": 0.0,
+    "metrics": None,
     "workers": 1,
     "share-socket": 0,
     "allow": [],

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from twisted.python import usage
 
+from udpservices.endpoints.stream import stream_description
 from udpservices.options.base import Row, ServiceOptions
 from udpservices.units import duration
 
@@ -61,11 +62,30 @@ class WorkerOptions(ServiceOptions):
         return self["workers"] or len(os.sched_getaffinity(0))
 
 
-class ProcessOptions(DrainOptions, WorkerOptions):
+def _metrics(text: str) -> str:
+    stream_description(text)
+    return text
+
+
+class MetricsOptions(ServiceOptions):
+    """How a process is watched."""
+
+    optParameters: ClassVar[list[Row]] = [
+        [
+            "metrics",
+            None,
+            None,
+            "Serve metrics, health and a status page over HTTP: 9190 (on loopback), 192.0.2.1:9190 or tcp:9190, say.",
+            _metrics,
+        ],
+    ]
+
+
+class ProcessOptions(DrainOptions, WorkerOptions, MetricsOptions):
     """What holds for a whole process, and in a file stands above the first table."""
 
 
-class RunOptions(DrainOptions):
+class RunOptions(DrainOptions, MetricsOptions):
     """How a service runs."""
 
     optFlags: ClassVar[list[Row]] = [

@@ -100,6 +100,11 @@ class Redialer(Service):
     def bind(self, held: Held | None = None) -> None:
         """A client has nothing to bind before it knows its peer."""
 
+    @property
+    def ports(self) -> list[DatagramPort]:
+        """The one to the peer, while there is one."""
+        return [] if self._port is None else [self._port]
+
     def states(self) -> list[EndpointState]:
         """How the one endpoint is: the peer's, as the user wrote it."""
         endpoint = f"{endpoint_text(self._host, self._port_number)}/udp"

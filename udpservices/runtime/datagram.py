@@ -1,7 +1,7 @@
 """A service that listens on UDP sockets, one protocol instance a socket."""
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from time import monotonic
 from typing import Any, NamedTuple, Protocol, cast
@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from udpservices.endpoints import Endpoint, parse_all
 from udpservices.endpoints.held import Held, HeldSocket
 from udpservices.net.descriptors import make_room
-from udpservices.observe.snapshot import EndpointState
+from udpservices.observe.snapshot import EndpointState, MemberState
 from udpservices.runtime.drop_watch import DropWatch, tell_past_drops, tell_small_buffer
 from udpservices.runtime.endpoint_states import SESSIONS, add_up, endpoint_states, tracked_by
 from udpservices.runtime.process.clock import reads_by_select
@@ -156,6 +156,13 @@ class DatagramService(Service):
         sockets = [port.socket for port in self.ports if port.connected]
         return endpoint_states(self._label, self.by_endpoint(), sockets, self.tracked())
 
+    def members(self) -> Iterator[MemberState]:
+        """Who was heard of others in the groups that the service is in, as its protocols and companions tell."""
+        for one in (*(port.protocol for port in self.ports), *self._companions):
+            if hasattr(one, "members"):
+                for group, peer, silence in one.members():
+                    yield MemberState(self._label, group, peer, silence)
+
     def bind(self, held: Held | None = None) -> None:
         """Open the sockets and make their protocols, unless that is done. Sockets that are `held` are taken over.
 
@@ -165,6 +172,7 @@ class DatagramService(Service):
         if self._bound or self.ports:
             return
         self.sessions.begin()
+        self.counted = {}
         held = (held or Held()).for_(self._label)
         make_room(self.count_sockets(), reads_by_select=reads_by_select(self._reactor))
         with ExitStack() as opened:
@@ -197,7 +205,6 @@ class DatagramService(Service):
         self.bind()
         super().startService()
         self._is_hurried, self._count_out = False, 0.0
-        self.counted = {}
         for remark in self._remarks:
             self._log.info("{label} {remark}", label=self._label, remark=remark)
         self._open_ports()

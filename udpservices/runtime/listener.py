@@ -66,6 +66,8 @@ class StreamFactory(Factory):
                 service.refuse(reason, name)
                 return _Unserved()
         protocol = service.make_protocol()
+        if protocol is None:  # it serves nobody more
+            return _Unserved()
         if getattr(protocol, "factory", None) is None:  # one of another factory's needs that
             protocol.factory = self
         return service.connections.serve(protocol, addr)

@@ -2,7 +2,7 @@
 
 import socket
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
@@ -64,8 +64,8 @@ class Pinger:
         self._ports: dict[socket.AddressFamily, DatagramPort] = {}
         self._pinged = 0.0
         self._pings = 0
-        #: To which of the pings a peer answered last; who answered last is last.
-        self._answers: OrderedDict[str, int] = OrderedDict()
+        #: To which of the pings a peer answered last, and when; who answered last is last.
+        self._answers: OrderedDict[str, tuple[int, float]] = OrderedDict()
         self._more = LogThrottle(reactor, self._tell_more, at_once=0)
         self._loop = LoopingCall(self._look)
         self._loop.clock = reactor
@@ -133,13 +133,19 @@ class Pinger:
     def _is_first(self, peer: str) -> bool:
         """Whether this is the peer's first answer to this ping, and it is one of those whose answers are logged."""
         answers = self._answers
-        last = answers.pop(peer, None)
+        last, _ = answers.pop(peer, (None, 0.0))
         if len(answers) >= MAX_PEERS:
-            if self._pings - next(iter(answers.values())) <= SILENT_PINGS:
+            if self._pings - next(iter(answers.values()))[0] <= SILENT_PINGS:
                 return False
             answers.popitem(last=False)
-        answers[peer] = self._pings
+        answers[peer] = self._pings, self._reactor.seconds()
         return last != self._pings
+
+    def members(self) -> Iterator[tuple[str, str, float]]:
+        """Who answered: the groups, who did, and how many seconds ago; the last one first."""
+        now, groups = self._reactor.seconds(), ", ".join(self._groups)
+        for peer, (_, when) in reversed(self._answers.items()):
+            yield groups, peer, now - when
 
     def _tell_more(self, _: object, count: int, seconds: float) -> None:
         self._log.info(

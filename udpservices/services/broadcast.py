@@ -3,7 +3,7 @@
 import os
 import secrets
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from socket import AF_INET, socket
 from typing import Any, ClassVar, Self
 
@@ -140,6 +140,12 @@ class Broadcast(DatagramProtocol):
             )
         known[beacon] = now
         known.move_to_end(beacon)
+
+    def members(self) -> Iterator[tuple[str, str, float]]:
+        """Who was heard: where this was sent to, by whom, and how many seconds ago; the last one first."""
+        now = self._clock.seconds()
+        for (peer, _), heard in reversed(self._known.items()):
+            yield self._address, endpoint_text(*peer), now - heard
 
     def _may_report(self, now: float) -> bool:
         return len(self._reported) < MAX_REPORTS or now - self._reported[0] >= LOG_INTERVAL

@@ -3,14 +3,17 @@
 import os
 import signal
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from time import time
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from udpservices.endpoints.systemd import described, untaken
+from udpservices.observe.snapshot import ReloadState
 from udpservices.runtime.log.twistd import reopener
 from udpservices.runtime.process.notify import Notifier
 from udpservices.runtime.process.reload import DescribedServices, Entry, leaves
@@ -53,7 +56,10 @@ class Daemon:
         self._drain = drain
         self._notifier = Notifier()
         self._progress = Progress()
-        self._is_stopping = False
+        #: Whether the process is to stop soon, or stops.
+        self.is_stopping = False
+        #: What became of the reloads.
+        self.reloads = ReloadState(last_success=time())
         self._is_reloading = self._is_to_reload = False
         self._stop: Callable[[], object] = reactor.stop
         reactor.callWhenRunning(self._run)
@@ -101,12 +107,12 @@ class Daemon:
     # Stopping
 
     def _told_to_stop(self, before: Callable[[int, Any], object], number: int, frame: Any) -> None:
-        if self._is_stopping:
+        if self.is_stopping:
             self._reactor.callFromThread(self._hurry, signal.Signals(number).name)
             signal.signal(signal.SIGALRM, lambda *_: self._end(number))
             signal.setitimer(signal.ITIMER_REAL, LAST_PATIENCE)
             return
-        self._is_stopping = True
+        self.is_stopping = True
         self._stop = partial(before, number, frame)
         self._reactor.callFromThread(self._begin_to_drain, signal.Signals(number).name)
 
@@ -125,7 +131,7 @@ class Daemon:
 
     def _begin_to_stop(self) -> None:
         """The reactor stops, whoever said so."""
-        self._is_stopping = True
+        self.is_stopping = True
         self._stop = lambda: None
         self._notifier.stopping()
         listening = [leaf for leaf in self._leaves if hasattr(leaf, "forsake")]
@@ -149,7 +155,7 @@ class Daemon:
     # Reloading
 
     def _told_to_reload(self) -> None:
-        if self._is_stopping:
+        if self.is_stopping:
             self._log.info("SIGHUP: nothing is reloaded any more")
             return
         if self._read is None:
@@ -173,8 +179,12 @@ class Daemon:
                 except (OSError, ValueError) as error:
                     for line in str(error).splitlines():
                         self._log.error("nothing is reloaded: {why}", why=line)
+                    self.reloads = replace(self.reloads, failed=self.reloads.failed + 1, is_good=False)
                 else:
                     self._drain = drain
+                    self.reloads = replace(
+                        self.reloads, succeeded=self.reloads.succeeded + 1, is_good=True, last_success=time()
+                    )
                     self._log.info("reloaded: {changes}", changes=changes)
         finally:
             self._is_reloading = False
