@@ -22,6 +22,7 @@ from udpservices.transport.network_errors import NetworkErrors
 from udpservices.transport.poller import Poller
 from udpservices.transport.port_name import PortName
 from udpservices.transport.read_loop import ReadLoop
+from udpservices.transport.sampler import Sampler
 from udpservices.transport.write_queue import WriteQueue
 from udpservices.transport.writer import Writer
 
@@ -79,6 +80,7 @@ class Parts:
             self.errors,
             self.faults,
             counters,
+            Sampler(sock, counters),
             reactor,
             watch=self.poller.watch_reading,
             writing=lambda: bool(self.queue),

@@ -9,13 +9,16 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from udpservices.net.sockets import CLOSED
 from udpservices.transport.counters import Counters
 from udpservices.transport.delivery import Delivery
+from udpservices.transport.engine.base import Received
 from udpservices.transport.engine.libc import REFUSED_CALL, SLOTS
 from udpservices.transport.engine.mmsg import MmsgEngine
+from udpservices.transport.engine.peers import NOBODY
 from udpservices.transport.engine.plain import PlainEngine
 from udpservices.transport.fault_reporter import FaultReporter
 from udpservices.transport.lingering import Lingering
 from udpservices.transport.load import Load
 from udpservices.transport.network_errors import NetworkErrors
+from udpservices.transport.sampler import Sampler
 from udpservices.transport.writer import Writer
 
 #: Turns in which so many datagrams were read, after which a port is busy; and how few in a turn are the end of that.
@@ -57,6 +60,7 @@ class ReadLoop:
         errors: NetworkErrors,
         faults: FaultReporter,
         counters: Counters,
+        sampler: Sampler,
         clock: IReactorTime,
         watch: Callable[[bool], None],
         writing: Callable[[], bool],
@@ -77,6 +81,8 @@ class ReadLoop:
         self._errors = errors
         self._faults = faults
         self._counters = counters
+        #: Times an answer now and then.
+        self.sampler = sampler
         self._clock = clock
         self._watch = watch
         self._writing = writing
@@ -181,8 +187,11 @@ class ReadLoop:
         outer = writer.current
         if writer.is_gathering:
             writer.flush()
+        arrivals = self._plain.arrivals(load.singles, self._go_on)
         try:
-            read = self._delivery.deliver_arrivals(self._plain.arrivals(load.singles, self._go_on))
+            read = self._delivery.deliver_arrivals(
+                self.sampler.first_of(arrivals) if self.sampler.is_armed else arrivals
+            )
         except OSError as error:
             self._failed(error)
             return
@@ -235,13 +244,20 @@ class ReadLoop:
             read += count
             self._counters.received += count
             self._counters.received_bytes += received.size
+            arrival = self._arrival(received) if self.sampler.is_armed else 0
             delivery.deliver(received, limit)
+            if arrival and not delivery.rest:
+                self.sampler.done(arrival)
             if not delivery.splits_flows:
                 self._many.flow = 1
             limit = self._more(read, monotonic() - began) if engine.filled else 0
         if read or self.state is Reading.POLLED:
             self._settle(read)
         self._poll_or_spin(read)
+
+    def _arrival(self, received: Received) -> int:
+        """When the last datagram arrived of those that were read just now."""
+        return self.sampler.arrival(NOBODY if received.in_place else received.peers[-1])
 
     def _more(self, read: int, spent: float) -> int:
         """How many datagrams the turn is still good for, after so many that took so many seconds: a batch, or none."""

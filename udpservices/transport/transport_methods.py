@@ -127,6 +127,13 @@ class TransportMethods:
         if self._parts is not None and self._parts.delivery.rest and self._parts.reading.is_reading:
             self.startReading()
 
+    def sample(self) -> None:
+        """Have what is read next timed from its arrival to its answer, or to what else becomes of it: it is counted in
+        `counters.answer_times`. What a coroutine answers counts until it waits.
+        """
+        if self._parts is not None:
+            self._parts.reading.sampler.arm()
+
     # Addresses
 
     def getHost(self) -> IPv4Address | IPv6Address:
