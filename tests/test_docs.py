@@ -40,6 +40,9 @@ ALL_PAGES = [
 NOT_RUN = {
     ("README.md", "make test"): "is what runs this; test_make_… look at what it does",
     ("README.md", "pip install ."): "tests/packaging installs the project in every way",
+    ("docs/kubernetes.md", "kubectl apply -k config/kubernetes/deployment"): (
+        "needs a cluster; tests/containers looks at what it would apply"
+    ),
     ("docs/listening.md", "sysctl -w net.core.rmem_max=4194304"): "changes the system",
     (
         "docs/sessions.md",
@@ -60,8 +63,12 @@ def sessions(section: Section) -> list[Command]:
     return [command for block in section.blocks if block.language == "console" for command in commands(block)]
 
 
-#: Pages that change the system, and whose commands are run in one that is made for it.
-IN_A_SYSTEM_OF_THEIR_OWN = {"docs/systemd.md": "tests/system/test_page.py"}
+#: Pages whose commands are run elsewhere: in a system that is made for them, or in a clone.
+IN_A_SYSTEM_OF_THEIR_OWN = {
+    "docs/container.md": "tests/containers/test_page.py",
+    "docs/sizing.md": "tests/test_sizing.py",
+    "docs/systemd.md": "tests/system/test_page.py",
+}
 
 
 def runs(section: Section) -> list[Command]:

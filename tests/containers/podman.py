@@ -23,7 +23,7 @@ echo held
 while sleep 3600; do :; done
 """
 
-_PODMAN = "podman --root /run/root --runroot /run/runroot --tmpdir /run/libpod --events-backend none"
+_PODMAN = "podman --log-level fatal --root /run/root --runroot /run/runroot --tmpdir /run/libpod --events-backend none"
 
 #: To build without a network of its own, and with the least that a machine must allow.
 BUILD = ("--isolation", "chroot", "--network", "host")
