@@ -146,8 +146,23 @@ def test_sockets_that_share_a_port_are_one() -> None:
 
 def test_names_are_quoted() -> None:
     name = 'a "quoted" \\ name\nof two lines'
-    process = MadeUp(EndpointState(name, "/run/x.sock", "unix", Counters()))
-    assert {dict(labels)["service"] for labels in values(scraped(process))["udpservices_tcp_connections"]} == {name}
+    process = MadeUp(EndpointState(name, "127.0.0.1:9999/udp", "ipv4", Counters()))
+    assert {dict(labels)["service"] for labels in values(scraped(process))["udpservices_probes_total"]} == {name}
+
+
+@pytest.mark.parametrize("endpoint", ["127.0.0.1:3737/tcp", "unix:/run/time.sock"])
+def test_streams(endpoint: str) -> None:
+    """They have connections, and no datagrams."""
+    state = EndpointState("udptime", endpoint, "ipv4", Counters(refused=Counter(denied=2)), connections=3)
+    found = values(scraped(MadeUp(state)))
+    labels = (("endpoint", endpoint), ("family", "ipv4"), ("service", "udptime"))
+    assert found["udpservices_tcp_connections"] == {labels: 3}
+    refused = {
+        dict(series)["reason"]: count for series, count in found["udpservices_refused_tcp_connections_total"].items()
+    }
+    assert refused == {"denied": 2, "not-allowed": 0}
+    assert "udpservices_received_datagrams_total" not in found
+    assert "udpservices_dropped_datagrams_total" not in found
 
 
 def test_nothing_is_open() -> None:

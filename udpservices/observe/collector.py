@@ -5,7 +5,7 @@ text: a thousand lines are written in a few milliseconds, of which the library's
 """
 
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
 from typing import NamedTuple, cast
@@ -59,7 +59,7 @@ def _labels(**values: str) -> Labels:
 
 
 class Each(NamedTuple):
-    """A family with one series for each endpoint."""
+    """A family with one series for each endpoint of datagrams."""
 
     name: str
     type: str
@@ -164,7 +164,6 @@ EACH = (
         "When the last datagram was received, to a tenth of a second; 0 before the first one.",
         lambda one: one.counters.last,
     ),
-    Each("udpservices_tcp_connections", "gauge", "Open TCP connections.", lambda one: one.connections),
 )
 
 
@@ -191,7 +190,7 @@ class SnapshotCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Each family, the samples' labels being `Labels`."""
         snapshot = self._source.snapshot()
-        labelled = _labelled(snapshot.endpoints)
+        labelled = _labelled(one for one in snapshot.endpoints if not _is_stream(one))
         for name, kind, documentation, value in EACH:
             yield _family(name, kind, documentation, ((labels, value(one)) for labels, one in labelled))
         yield _family(
@@ -207,6 +206,7 @@ class SnapshotCollector(Collector):
             _by_reason(labelled, lambda counters: counters.would_refuse),
         )
         yield _answer_times(labelled)
+        yield from _of_streams(_labelled(filter(_is_stream, snapshot.endpoints)))
         yield from _of_workers(snapshot)
         yield from self._of_process(snapshot)
 
@@ -225,6 +225,10 @@ class SnapshotCollector(Collector):
         yield _gauge("draining", "Whether the process is to stop soon.", snapshot.is_draining)
         yield _gauge("start_timestamp_seconds", "When the process was started.", snapshot.started)
         yield _gauge("build_info", "The versions of what runs; always 1.", 1, self._build)
+
+
+def _is_stream(one: EndpointState) -> bool:
+    return one.endpoint.endswith("/tcp") or one.endpoint.startswith("unix:")
 
 
 def _labelled(endpoints: Iterable[EndpointState]) -> list[tuple[Labels, EndpointState]]:
@@ -282,6 +286,21 @@ def _answer_times(labelled: Iterable[tuple[Labels, EndpointState]]) -> Metric:
         family.samples.append(Sample(f"{name}_sum", labels, one.counters.answer_seconds))
         family.samples.append(Sample(f"{name}_count", labels, reached[-1]))
     return family
+
+
+def _of_streams(labelled: Sequence[tuple[Labels, EndpointState]]) -> Iterator[Metric]:
+    yield _family(
+        "udpservices_tcp_connections",
+        "gauge",
+        "Open connections, of TCP or a Unix socket.",
+        ((labels, one.connections) for labels, one in labelled),
+    )
+    yield _family(
+        "udpservices_refused_tcp_connections",
+        "counter",
+        "Connections that were refused, by reason.",
+        _by_reason(labelled, lambda counters: {**dict.fromkeys(("denied", "not-allowed"), 0), **counters.refused}),
+    )
 
 
 def _of_workers(snapshot: Snapshot) -> Iterator[Metric]:
