@@ -4,6 +4,7 @@ import functools
 import tracemalloc
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from random import Random
 from typing import Any, Self
 
@@ -18,6 +19,7 @@ from tests.services.commands import maker, parsed, refused
 from tests.support import logged, serving, text, udp_socket
 from tests.transport.peers import batch_of
 from udpservices import DatagramReactor
+from udpservices.policy import limits
 from udpservices.policy.buckets import MEMORY
 from udpservices.policy.limits import BUCKETS, DEFAULT_RATE, RateLimit, RateLimiter, default_rate
 from udpservices.policy.prefixes import PrefixHash, PrefixLengths
@@ -551,6 +553,58 @@ class TestMemory:
             assert limited.limiter
             limited.count(HOST, 400)
             assert not limited.limiter._buckets.are_used
+
+
+class TestOccupancy:
+    """For how many prefixes there is a bucket, and how many of these began anew."""
+
+    def test_nobody_is_looked_at(self) -> None:
+        with Limited(1000) as limited:
+            assert limited.limiter
+            limited.count(HOST, 400)
+            assert (limited.limiter.tracked, limited.port.counters.evicted) == (0, 0)
+
+    def test_each_prefix(self) -> None:
+        with Limited(1, burst=10) as limited:
+            assert limited.limiter
+            hosts = list(islice(limited.strangers(), 50))
+            limited.send(*hosts[:40] * 8)
+            assert limited.limiter.tracked == 40
+            limited.send(*hosts * 8)
+            assert limited.limiter.tracked == 40, "as of a moment ago"
+            limited.advance(limits.COUNTED_EVERY)
+            assert limited.limiter.tracked == 50
+            assert limited.port.counters.evicted == 0
+
+    def test_full_ones_are_none(self) -> None:
+        with Limited(10, burst=10) as limited:
+            assert limited.limiter
+            hosts = list(islice(limited.strangers(), 40))
+            limited.send(*hosts)
+            assert limited.limiter.tracked == 40
+            limited.advance(2.0)
+            assert limited.limiter.tracked == 0
+
+    def test_those_that_began_anew(self) -> None:
+        with Limited(10, burst=10) as limited:
+            assert limited.limiter
+            hosts = list(islice(limited.strangers(), 40))
+            for evicted in (0, 40, 80):
+                limited.send(*hosts)
+                assert limited.port.counters.evicted == evicted
+                limited.send(*hosts)
+                assert limited.port.counters.evicted == evicted
+                limited.advance(2.0)
+
+    def test_a_clock_that_is_set_back(self) -> None:
+        with Limited(10, burst=10) as limited:
+            assert limited.limiter
+            hosts = list(islice(limited.strangers(), 40))
+            limited.send(*hosts[:20])
+            assert limited.limiter.tracked == 20
+            limited.jump(-3600)
+            limited.send(*hosts)
+            assert limited.limiter.tracked == 40
 
 
 class TestDefault:

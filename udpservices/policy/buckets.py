@@ -51,11 +51,17 @@ class Buckets:
         self._expected = array("d")
         self._offered = array("d")
         self._seen = array("d")
+        #: Of those that the last `charge` used, how many had been used before, were full again, and began anew.
+        self.evicted = 0
 
     @property
     def are_used(self) -> bool:
         """Whether the table takes memory."""
         return bool(self._emptied)
+
+    def in_use(self, lowest: float) -> int:
+        """How many are not full, where a full one was empty at the tick `lowest`; it takes milliseconds."""
+        return len([1 for emptied in self._emptied if emptied > lowest])
 
     def charge(self, places: Iterable[int], tick: float, lowest: float) -> list[int]:
         """Charge a datagram to each place; the indices of those that may not pass.
@@ -69,10 +75,12 @@ class Buckets:
         buckets, expectations = self._emptied, self._expected
         latest = tick - _TOKEN
         over = []
+        evicted = 0
         for index, place in enumerate(places):
             emptied = buckets[place]
             if emptied < lowest:
-                emptied = lowest
+                evicted += emptied > 0
+                buckets[place] = emptied = lowest
             if not expectations[place]:
                 if emptied <= latest:
                     buckets[place] = emptied + 1
@@ -82,6 +90,7 @@ class Buckets:
                 buckets[place] = emptied + 1
             else:
                 over.append(index)
+        self.evicted = evicted
         return over
 
     def _run_dry(self, place: int, tick: float) -> None:

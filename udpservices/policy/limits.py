@@ -24,6 +24,9 @@ DEFAULT_RATE = 10_000
 #: Buckets of one port. Prefixes share them by hash, so that no number of forged sources needs more memory.
 BUCKETS = 1 << 16
 
+#: Seconds between two counts of buckets: each takes some milliseconds.
+COUNTED_EVERY = 5.0
+
 _log = Logger()
 
 
@@ -114,6 +117,21 @@ class RateLimiter(Policy):
         self._dry_until = 0.0
         # Datagrams that may come before the clock is read again, and how many those were when it was read.
         self._unseen = self._granted = 0.0
+        self._tracked, self._counted_at = 0, -COUNTED_EVERY
+
+    @property
+    def tracked(self) -> int:
+        """For how many source prefixes there is a bucket that is not full, as of five seconds ago at most."""
+        tick = self._advance()
+        if not self._looking or self._emptied <= tick - self._burst:  # then theirs are as full as the port's
+            return 0
+        if not 0 <= self._read_at - self._counted_at < COUNTED_EVERY:
+            self._tracked, self._counted_at = self._buckets.in_use(self._lowest(tick)), self._read_at
+        return self._tracked
+
+    def _lowest(self, tick: float) -> float:
+        """When a full bucket was empty, in ticks."""
+        return max(self._looking_from, tick - self._burst)
 
     def passes(self, payload: bytes, peer: Peer) -> bool:
         """Whether one datagram is within the limit."""
@@ -164,8 +182,8 @@ class RateLimiter(Policy):
             self._looking, self._looking_from = True, before
         self._unseen = self._granted = 0.0
         senders = names()
-        lowest = max(self._looking_from, tick - self._burst)
-        over = self._buckets.charge(self._hash.places(senders), tick, lowest)
+        over = self._buckets.charge(self._hash.places(senders), tick, self._lowest(tick))
+        self._counters.evicted += self._buckets.evicted
         if over:
             self._dry_until = tick + MEMORY * self._rate
             self._report.refused(senders[over[-1]], len(over))
