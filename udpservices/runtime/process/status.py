@@ -20,6 +20,11 @@ def status(services: Iterable[Any]) -> str:
     return f"{sockets}: {received} received, {total.sent} answered, {total.dropped} dropped"
 
 
+def _read(port: Any) -> int:
+    """How many datagrams a port has read."""
+    return int(port.counters.received + port.counters.probes)
+
+
 class Progress:
     """Whether what waits is read."""
 
@@ -29,6 +34,6 @@ class Progress:
     def made(self, services: Iterable[Any]) -> bool:
         """Whether each port with something to read has read something since the last look."""
         ports = _ports(services)
-        stuck = [port for port in ports if self._received.get(port) == port.counters.received and port.has_waiting]
-        self._received = {port: port.counters.received for port in ports}
+        stuck = [port for port in ports if self._received.get(port) == _read(port) and port.has_waiting]
+        self._received = {port: _read(port) for port in ports}
         return not stuck
