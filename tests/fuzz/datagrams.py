@@ -164,6 +164,7 @@ def batch(data: bytes) -> None:
     assert [len(payload) for payload in got.payloads] == list(got.lengths)
     assert sum(got.lengths) == sum(slots.lengths(count))
     datagrams = len(got)
+    lengths = got.lengths
     assert len(got.peers) == len(got.names) == datagrams >= count
     assert got.from_loopback() == sum(peer.is_loopback for peer in got.peers)
     assert list(got.sent_to_many()) == [index for index, peer in enumerate(got.peers) if peer.sent_to_many]
@@ -180,6 +181,8 @@ def batch(data: bytes) -> None:
     got.close()
     assert idle == [slots]
     assert counters.sent + counters.unsent == 2 * datagrams + datagrams // 2
+    if not counters.unsent:
+        assert counters.sent_bytes == 2 * sum(lengths) + sum(lengths[1::2])
 
 
 @functools.cache

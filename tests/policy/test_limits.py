@@ -684,6 +684,7 @@ class TestReport:
             passed = limited.count(HOST, 1000)
             limited.count(NEIGHBOUR, 1000)
             assert lines(events) == ["limiting 192.0.2.0/24 to 10/s (--rate)"]
+            assert events[0]["reason"] in limited.port.counters.dropped_by_reason()
             limited.advance(LOG_INTERVAL)
             over = f"limiting 192.0.2.0/24 to 10/s (--rate) and whoever else is over it; {2000 - passed} refused"
             assert lines(events)[1:] == [f"{over} in the last 60 s"]

@@ -83,6 +83,7 @@ class TestWatch:
             )
             assert event["log_level"] is LogLevel.warn
             assert (event["label"], event["endpoint"], event["count"]) == ("udptest", watched.where, 10)
+            assert event["reason"] in watched.port.counters.dropped_by_reason()
 
     def test_the_sysctl_where_that_is_the_limit(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with logged() as events, Watched() as watched:

@@ -47,6 +47,7 @@ def test_what_is_echoed_is_what_was_sent(sent: list[tuple[int, int]], taking_bat
         for who, payloads in expected.items():
             assert heard(clients[who], len(payloads)) == payloads
     assert port.counters.received == len(sent)
+    assert port.counters.received_bytes == port.counters.sent_bytes == sum(size for _, size in sent)
     assert port.counters.dropped == 0
 
 

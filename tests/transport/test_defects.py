@@ -228,7 +228,8 @@ class TestWriting:
         refuse(number)
         port = ports(epoll.reactor).listenUDP(0, Recorder(), interface=LOOPBACK)
         port.write(b"x", (LOOPBACK, 9))
-        assert (port.counters.sent, port.counters.unsent, port.counters.dropped) == (0, 1, 1)
+        assert (port.counters.sent, port.counters.dropped) == (0, 1)
+        assert port.counters.unsent_by_error == {errno.errorcode[number].lower(): 1}
 
     @cures
     def test_connected_port_too(self, epoll: Turning, ports: Ports, refuse: Callable[[int], None]) -> None:
@@ -269,7 +270,8 @@ class TestWriting:
             for _ in range(1000):
                 port.write(b"x", (LOOPBACK, 9))
         assert port.counters.unsent == 1000
-        assert len(events) == 1
+        assert [event["reason"] for event in events] == ["unsent-enobufs"]
+        assert port.counters.dropped_by_reason()["unsent-enobufs"] == 1000
 
     def test_a_closed_port_counts_what_it_cannot_send(self, epoll: Turning) -> None:
         """A protocol that answers late, after its port was stopped, is not punished for it."""
@@ -278,7 +280,7 @@ class TestWriting:
         port.stopListening().addCallback(stopped.append)
         epoll.until(lambda: stopped)
         port.write(b"x", (LOOPBACK, 9))
-        assert port.counters.unsent == 1
+        assert port.counters.unsent_by_error == {"closed": 1}
 
 
 class TestStopping:

@@ -8,7 +8,7 @@ from twisted.internet.protocol import DatagramProtocol
 
 from tests.conftest import Turning
 from tests.support import udp_socket
-from tests.transport.peers import expect_much, heard
+from tests.transport.peers import Batches, expect_much, heard, queue
 from udpservices import DatagramReactor
 from udpservices.transport.engine.mmsg import MmsgEngine
 
@@ -52,3 +52,22 @@ def test_answers_of_a_batch_that_takes_longer(
     if not sent:
         pytest.skip("nothing is sent together in this mode")
     assert (sum(sent) > COUNT / 2) == together
+
+
+def test_what_the_kernel_refuses_of_many(epoll: Turning) -> None:
+    """Each by its own error, and no byte of it is counted as sent."""
+
+    def answer(protocol: Batches, batch: Any) -> None:
+        for payload, peer in batch:
+            protocol.transport.write(payload, peer)
+            protocol.transport.write(b"nobody has it", ("127.0.0.1", 0))
+            protocol.transport.write(b"not allowed", ("127.255.255.255", 9))
+
+    port = DatagramReactor(epoll.reactor).listenUDP(0, Batches(answer), interface="127.0.0.1")
+    expect_much(port)
+    payloads = [b"x" * number for number in range(10, 30)]
+    with queue(port, payloads) as client:
+        epoll.until(lambda: port.counters.sent == len(payloads))
+        assert heard(client, len(payloads)) == payloads
+    assert port.counters.unsent_by_error == {"einval": len(payloads), "eacces": len(payloads)}
+    assert port.counters.sent_bytes == port.counters.received_bytes == sum(map(len, payloads))

@@ -102,7 +102,7 @@ def test_for_somebody_else_than_the_port_is_connected_to_meanwhile(epoll: Turnin
             sock.setblocking(False)
             with pytest.raises(BlockingIOError):
                 sock.recv(10)
-    assert (port.counters.sent, port.counters.unsent) == (0, 1)
+    assert (port.counters.sent, port.counters.unsent_by_error) == (0, {"eisconn": 1})
 
 
 def test_on_a_port_that_is_stopped(epoll: Turning) -> None:
@@ -194,4 +194,4 @@ class TestWaitingForRoom:
         port.stopListening()
         epoll.until(lambda: failures)
         assert failures[0].check(ConnectionDone)
-        assert port.counters.unsent == 1
+        assert port.counters.unsent_by_error == {"closed": 1}

@@ -9,6 +9,7 @@ from twisted.internet.protocol import AbstractDatagramProtocol
 from twisted.logger import Logger
 
 from udpservices.policy.buckets import MEMORY, Buckets
+from udpservices.policy.guard.reasons import Reason
 from udpservices.policy.prefixes import PrefixHash, PrefixLengths, prefix_text
 from udpservices.transport.batch import Batch
 from udpservices.transport.counters import Counters
@@ -26,6 +27,8 @@ BUCKETS = 1 << 16
 
 #: Seconds between two counts of buckets: each takes some milliseconds.
 COUNTED_EVERY = 5.0
+
+RATE = Reason("rate", "more than its source prefix may send", "--rate")
 
 _log = Logger()
 
@@ -187,7 +190,7 @@ class RateLimiter(Policy):
         if over:
             self._dry_until = tick + MEMORY * self._rate
             self._report.refused(senders[over[-1]], len(over))
-            (self._counters.would_refuse if self._dry_run else self._counters.refused)["rate"] += len(over)
+            (self._counters.would_refuse if self._dry_run else self._counters.refused)[RATE.name] += len(over)
         return () if self._dry_run else over
 
     def _advance(self) -> float:
@@ -242,6 +245,7 @@ class _Report:
             prefix=prefix_text(self._last, self._prefixes),
             rate=self._rate,
             option=self._option,
+            reason=RATE.name,
             **values,
         )
 

@@ -104,6 +104,7 @@ class DropWatch:
             count=count,
             seconds=seconds,
             granted=self._granted,
+            reason="overflowed",
             option="--receive-buffer" if self._granted != _most_granted() else "--receive-buffer, net.core.rmem_max",
         )
 

@@ -14,6 +14,9 @@ ANSWER_BOUNDS = (25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3
 #: What `Counters.unsent_by_error` calls it that a port was stopped before it could send.
 CLOSED_PORT = "closed"
 
+#: What the reasons begin with for which datagrams were not sent; the error's name comes after it.
+UNSENT = "unsent-"
+
 # Parts of what is dropped, as operators read them.
 _DROPPED = {
     "overflowed": "overflowed",
@@ -94,7 +97,7 @@ class Counters:
     def dropped_by_reason(self) -> dict[str, int]:
         """What is `dropped` but by an impairment, by the reason as the log, the metrics and SECURITY.md name it."""
         dropped = Counter({name: getattr(self, counter) for counter, name in _DROPPED.items()})
-        dropped.update({f"unsent-{error}": count for error, count in self.unsent_by_error.items()})
+        dropped.update({f"{UNSENT}{error}": count for error, count in self.unsent_by_error.items()})
         dropped.update(self.refused)
         return dict(dropped)
 

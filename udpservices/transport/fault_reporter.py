@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from udpservices.transport.counters import Counters
+from udpservices.transport.counters import UNSENT, Counters, error_name
 from udpservices.transport.engine.base import Connection, NetworkError
 from udpservices.transport.log_throttle import LogThrottle
 from udpservices.transport.port_name import PortName
@@ -65,7 +65,7 @@ class FaultReporter:
 
     def sending_failed(self, error: OSError, count: int) -> None:
         """Log that so many datagrams were not sent; tell a protocol that has a method `sendingFailed`."""
-        self.log_fault("sending", error, count)
+        self.log_fault("sending", error, count, reason=f"{UNSENT}{error_name(error)}")
         told = getattr(self._protocol, "sendingFailed", None)
         if told is None or self._telling:
             return
@@ -127,11 +127,15 @@ class FaultReporter:
         if self._network.admits(what):
             _log.warn("{label} on {endpoint}: {what}", **self.name._asdict(), what=what)
 
-    def log_fault(self, doing: str, error: OSError, count: int = 1) -> None:
+    def log_fault(self, doing: str, error: OSError, count: int = 1, **more: str) -> None:
         """Log an error of the network, which `count` datagrams met, at most once in a while."""
         if self._network.admits("errors of the network", count):
             _log.warn(
-                "{label} on {endpoint}: {doing} failed: {error}", **self.name._asdict(), doing=doing, error=str(error)
+                "{label} on {endpoint}: {doing} failed: {error}",
+                **self.name._asdict(),
+                doing=doing,
+                error=str(error),
+                **more,
             )
 
     def _tell_more(self, kind: Hashable, count: int, seconds: float) -> None:
