@@ -24,9 +24,9 @@ from tests.markdown import Block
 from tests.support import BIN, PATIENCE, Process, missing, need_root, run, tool, udp_socket, wait_until
 
 # Port numbers of the pages.
-_PORT = re.compile(r"(?<![\d.])99\d\d(?!\d)|(?:(?<=--port )|(?<=localhost ))7(?!\d)")
+_PORT = re.compile(r"(?<![\d.])(?:99\d\d|9190)(?!\d)|(?:(?<=--port )|(?<=localhost ))7(?!\d)")
 
-_CLIENTS = ("dig", "make", "nc", "rdate", "systemd-socket-activate")
+_CLIENTS = ("curl", "dig", "make", "nc", "rdate", "systemd-socket-activate")
 
 _INTERRUPT = "^C"
 

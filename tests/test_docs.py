@@ -43,6 +43,8 @@ NOT_RUN = {
     ("docs/kubernetes.md", "kubectl apply -k config/kubernetes/deployment"): (
         "needs a cluster; tests/containers looks at what it would apply"
     ),
+    ("docs/metrics.md", "promtool check config config/prometheus/prometheus.yml"): "tests/monitoring does so",
+    ("docs/metrics.md", "promtool test rules config/prometheus/alerts_test.yml"): "tests/monitoring does so",
     ("docs/listening.md", "sysctl -w net.core.rmem_max=4194304"): "changes the system",
     (
         "docs/sessions.md",

@@ -7,8 +7,9 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.markdown import Page
 from tests.observe.processes import MadeUp, endpoint, worker
-from tests.support import run, tool
+from tests.support import ROOT, run, tool
 from udpservices.observe.collector import EACH, SnapshotCollector, renderer
 from udpservices.observe.snapshot import EndpointState, ReloadState
 from udpservices.transport.counters import ANSWER_BOUNDS, Counters
@@ -163,6 +164,23 @@ def test_streams(endpoint: str) -> None:
     assert refused == {"denied": 2, "not-allowed": 0}
     assert "udpservices_received_datagrams_total" not in found
     assert "udpservices_dropped_datagrams_total" not in found
+
+
+def test_the_page_has_each_series() -> None:
+    """And each label."""
+    table = Page(ROOT / "docs" / "metrics.md").table("series", "labels", "is")
+    process, stream = full(), EndpointState("udptime", "127.0.0.1:3737/tcp", "ipv4", Counters())
+    process.change(endpoints=[*process.now.endpoints, stream])
+    shown: dict[str, set[str]] = {}
+    for name, series in values(scraped(process)).items():
+        if name.startswith("udpservices_"):
+            labels = {label for one in series for label, _ in one} - {"le"}
+            shown[re.sub("_(bucket|sum|count)$", "", name)] = labels
+    stated = {
+        name.strip("`"): set(re.findall("`(.*?)`", labels.replace("the three", "`service`, `endpoint`, `family`")))
+        for name, labels, _ in table
+    }
+    assert stated == shown
 
 
 def test_nothing_is_open() -> None:
