@@ -60,6 +60,5 @@ class Ticker:
             received[port] = counters.received
             if counters.received != self._received.get(port, 0):
                 counters.last = when
-            if hasattr(port, "sample"):
-                port.sample()
+            port.sample()
         self._received = received
