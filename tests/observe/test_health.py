@@ -83,7 +83,6 @@ def watched(epoll: Turning) -> Iterator[Watched]:
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits a second for an answer that will not come."""
     monkeypatch.setattr("udpservices.runtime.watching.probe.PATIENCE", 0.2)
-    monkeypatch.setattr("udpservices.runtime.watching.probe.AGAIN", (0.05,))
 
 
 def was_asked_alone(service: DatagramService, times: int) -> bool:

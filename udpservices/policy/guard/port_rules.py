@@ -182,7 +182,7 @@ class PortRules:
         possible = Label()
         items = [*mark, *self._each_version(lambda version: self._by_way(version, possible, drop)), possible]
         for name in sorted(probes):
-            items += self._by_probe(name, keep)
+            items += self._by_probe(name, keep, drop)
         items += self._by_port(own if self.filters(own) else (), refuse)
 
         def by_address(version: int) -> Iterable[Instruction | Label]:
@@ -224,8 +224,8 @@ class PortRules:
         from_here = if_equal(_LOOPBACK, refuse[OWN_PORT], passed)
         return [*search(ranges, 16, 0), ours, load(INTERFACE_INDEX), from_here, passed]
 
-    def _by_probe(self, name: bytes, keep: Label) -> Iterable[Instruction | Label]:
-        """Keep what came from this source, and by loopback: nobody else has its port number there."""
+    def _by_probe(self, name: bytes, keep: Label, drop: Label) -> Iterable[Instruction | Label]:
+        """Keep what came from this source by loopback, where nobody else can have it, and drop what came otherwise."""
         address, other = raw_address(name), Label()
         version = 4 if len(address) == 4 else 6
         if version not in self._versions:
@@ -237,7 +237,7 @@ class PortRules:
         for at in range(0, len(address), 4):
             word = int.from_bytes(address[at : at + 4], "big")
             items += [load(_SOURCE[version] + at), if_equal(word, None, other)]
-        return [*items, load(INTERFACE_INDEX), if_equal(_LOOPBACK, keep, other), other]
+        return [*items, load(INTERFACE_INDEX), if_equal(_LOOPBACK, keep, drop), other]
 
     def _by_way(self, version: int, possible: Label, drop: Label) -> Iterable[Instruction | Label]:
         """Drop what cannot have come this way: from loopback by another interface, which IPv4 lets in where

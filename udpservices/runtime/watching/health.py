@@ -9,6 +9,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from udpservices.net import sockopts
 from udpservices.observe.snapshot import HealthState, WorkerState
 from udpservices.runtime.protocols.questions import Question, question_of
 from udpservices.runtime.watching.probe import PATIENCE, CannotAsk, Probe
@@ -53,7 +54,9 @@ class _Place(NamedTuple):
 
     @property
     def has_rivals(self) -> bool:
-        """Whether another process may read what is sent there, or drop it."""
+        """Whether another process may read what is sent there, or drop it; or a VRF have another loopback."""
+        if sockopts.bound_device(self.sock):
+            return True
         if hasattr(self.leaf, "has_rivals"):
             return bool(self.leaf.has_rivals(self.port))
         options = (socket.SO_REUSEADDR, socket.SO_REUSEPORT)

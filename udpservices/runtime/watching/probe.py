@@ -20,9 +20,12 @@ from udpservices.runtime.process.clock import reads_by_select
 from udpservices.runtime.protocols.questions import Question
 from udpservices.transport.engine.peers import pack
 
-#: Seconds that an answer may take, and after how many of these the question is asked again: a datagram may be lost.
+#: Seconds that an answer may take; they pass in steps, and while this process stands still they do not pass.
 PATIENCE = 1.0
-AGAIN = (0.1, 0.3, 0.6)
+STEPS = 10
+
+#: Steps after which the question is asked again: a datagram may be lost.
+AGAIN = (1, 3, 6)
 
 # The longest payload of UDP, and the first descriptor that select(2) cannot watch.
 _LONGEST = 65535
@@ -55,7 +58,7 @@ class Probe:
         self._asked = b""
         self._began = 0.0
         self._answer: Deferred[float | None] | None = None
-        self._calls: list[IDelayedCall] = []
+        self._call: IDelayedCall | None = None
         #: Whether an answer came that was none to what was asked.
         self.heard_wrong = False
         reactor.addReader(self)
@@ -65,7 +68,7 @@ class Probe:
         return self._socket.fileno() >= 0 and pack(sock.getsockname()) == self.pair[1]
 
     def ask(self, question: Question) -> "Deferred[float | None]":
-        """Ask; fires with the seconds that the answer took, or with None where there is none in `PATIENCE`.
+        """Ask; fires with the seconds that the answer took, or with None where there is none.
 
         Nobody else may be waiting for an answer. Raises what making a question raises.
         """
@@ -75,10 +78,18 @@ class Probe:
         answer: Deferred[float | None] = Deferred()
         self._answer = answer
         self._began = self._reactor.seconds()
-        self._calls = [self._reactor.callLater(delay, self._send) for delay in AGAIN]
-        self._calls.append(self._reactor.callLater(PATIENCE, self._end, None))
         self._send()
+        self._call = self._reactor.callLater(PATIENCE / STEPS, self._step, 1)
         return answer
+
+    def _step(self, count: int) -> None:
+        self._call = None
+        if count >= STEPS:
+            self._end(None)
+            return
+        if count in AGAIN:
+            self._send()
+        self._call = self._reactor.callLater(PATIENCE / STEPS, self._step, count + 1)
 
     def _send(self) -> None:
         with suppress(OSError):  # an earlier one was refused; it is asked again
@@ -102,10 +113,9 @@ class Probe:
 
     def _end(self, seconds: float | None) -> None:
         answer, self._answer = self._answer, None
-        for call in self._calls:
-            if call.active():
-                call.cancel()
-        self._calls = []
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
         if answer is not None:
             answer.callback(seconds)
 
