@@ -265,6 +265,8 @@ class TestBound:
                 one.client.send(b"hello")
             turning.until(lambda: one.port.counters.crowded_out == 2)
             assert (one.port.pending, one.port.counters.dropped) == (3, 2)
+        assert {event["reason"] for event in events if "reason" in event} == {"crowded-out"}
+        assert one.port.counters.dropped_by_reason()["crowded-out"] == 2
         told = [line for line in map(text, events) if "dropped a datagram, since 3 coroutines wait" in line]
         assert len(told) == 2  # the first, and that there was one more
 

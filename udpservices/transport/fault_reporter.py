@@ -122,10 +122,10 @@ class FaultReporter:
         if self._exceptions.admits((f"{what} raised {error!r}", kind, _origin(trace))):
             _log.failure("{label} on {endpoint}: {what} raised", **self.name._asdict(), what=what)
 
-    def complain(self, what: str) -> None:
+    def complain(self, what: str, **more: str) -> None:
         """Log what is wrong, at most once in a while."""
         if self._network.admits(what):
-            _log.warn("{label} on {endpoint}: {what}", **self.name._asdict(), what=what)
+            _log.warn("{label} on {endpoint}: {what}", **self.name._asdict(), what=what, **more)
 
     def log_fault(self, doing: str, error: OSError, count: int = 1, **more: str) -> None:
         """Log an error of the network, which `count` datagrams met, at most once in a while."""

@@ -49,7 +49,8 @@ class Tasks:
 
     def _crowd_out(self, received: Batch | bytes) -> None:
         self._counters.crowded_out += len(received) if isinstance(received, Batch) else 1
-        self._faults.complain(f"dropped a datagram, since {self._limit} coroutines wait already (max_pending)")
+        what = f"dropped a datagram, since {self._limit} coroutines wait already (max_pending)"
+        self._faults.complain(what, reason="crowded-out")
 
     def begin(self, method: str, handler: Coroutine[Any, Any, Any]) -> None:
         """Run a coroutine until it waits, and see that it goes on. Raises what it raises before it waits.
