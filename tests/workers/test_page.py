@@ -6,7 +6,9 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import fields
 from multiprocessing import get_context
+from typing import Any
 
 import pytest
 
@@ -40,6 +42,18 @@ def test_what_was_written(page: Page) -> None:
     assert 0 <= page.age < 5
     page.write(one(B, received=1))
     assert page.read() == one(B, received=1)
+
+
+def test_all_that_is_counted(page: Page) -> None:
+    """Whole numbers, others, and those by reason."""
+    every = {each.name: getattr(Counters(), each.name) for each in fields(Counters)}
+    values: dict[str, Any] = {
+        name: Counter({7: 3}) if isinstance(value, Counter) else type(value)(1.5) for name, value in every.items()
+    }
+    told = Told({A: Counters(**values)}, {}, 0.0)
+    page.write(told)
+    assert page.read() == told
+    assert all(getattr(page.read().counts[A], name) for name in values)
 
 
 def test_the_other_process_has_it(page: Page) -> None:
