@@ -1,6 +1,7 @@
 """podman in namespaces of its own: what it stores is in memory, and what it runs ends with them."""
 
 import contextlib
+import http.client
 import json
 import resource
 import shlex
@@ -148,6 +149,13 @@ class Container:
         """What a client in its network gets in answer."""
         with entered(str(self.proc() / "ns" / "net")):
             return ask(host, port, payload)
+
+    def get(self, path: str, host: str = "127.0.0.1", port: int = 9190) -> int:
+        """The status with which it answers a request over HTTP in its network, as a kubelet asks."""
+        connection = http.client.HTTPConnection(host, port, timeout=PATIENCE)
+        with contextlib.closing(connection), entered(str(self.proc() / "ns" / "net")):
+            connection.request("GET", path)
+            return connection.getresponse().status
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command in it."""
