@@ -10,8 +10,8 @@ PYTEST := $(BIN)/pytest --numprocesses $(shell expr \( 3 \* $$(nproc) + 1 \) / 2
 # What fails in the crowd is tried once more alone, and must pass then: what was slow is told from what is wrong. The
 # output keeps the first failure.
 ALONE := $(BIN)/pytest --last-failed --last-failed-no-failures none
-# What boots a system, or runs a container, `make test-system` has.
-SYSTEM := tests/system tests/containers tests/monitoring
+# What boots a system, runs a container or drives a browser, `make test-system` has.
+SYSTEM := tests/system tests/containers tests/monitoring tests/browser
 # Twisted's own port, whose defects are expected failures, is the same in all modes; tests/modes.py says what else is.
 OURS := -m 'not xfail' -k 'not test_stock'
 # The oldest Twisted that is served, in an environment of its own.
@@ -22,7 +22,7 @@ APPLICATIONS := .venv-applications
 # What makes the site, which nothing else needs.
 DOCS := .venv-docs
 
-.PHONY: run test test-modes test-long test-oldest test-applications test-system lint types unit soak format bench fuzz docs changelog clean
+.PHONY: run test test-modes test-long test-oldest test-applications test-system lint types unit soak format bench fuzz docs vendor screenshots changelog clean
 
 run: $(VENV)/installed
 	@echo 'Serving udpecho on UDP port 9999, IPv4 and IPv6; Ctrl-C stops it. Try it from another terminal:'
@@ -86,6 +86,14 @@ docs: $(DOCS)/installed
 	$(DOCS)/bin/python -m docs.site.pages
 	$(DOCS)/bin/python -m zensical build --clean --strict --config-file build/zensical.toml
 	$(DOCS)/bin/python -m docs.site.check
+
+# The chart library of the status page, out of its npm package.
+vendor: $(VENV)/bin/python
+	$(BIN)/python -m tools.vendor
+
+# Those of docs/status-page.md; as tests/browser, with chromium and npm.
+screenshots: $(VENV)/installed-for-tests
+	$(BIN)/python -m tests.browser.screenshots
 
 changelog: $(VENV)/installed-for-tests
 	$(BIN)/towncrier build --yes

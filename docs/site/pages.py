@@ -20,6 +20,9 @@ BUILD = ROOT / "build"
 #: Pages that `docs/README.md` does not have.
 ABOUT = [Path(name) for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "benchmarks/README.md")]
 
+#: What pages show as it is.
+PICTURES = (".png", ".svg")
+
 #: What the theme reads, and is no page.
 ASSETS = ["frame-worker.js", "style.css"]
 
@@ -33,7 +36,7 @@ def page_of(path: Path) -> Path:
     """Where the page of a file or a folder lies among the pages, as the file does in the project."""
     if (ROOT / path).is_dir():
         return path / "README.md"
-    if path.suffix in (".md", ".svg"):
+    if path.suffix in (".md", *PICTURES):
         return path
     if (module := module_of(path)) in MODULES:
         return Path("docs", "api", f"{module}.md")
@@ -54,7 +57,7 @@ class Pages:
         self._done.add(path)
         source, target = ROOT / path, self.folder / page_of(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if source.suffix == ".svg":
+        if source.suffix in PICTURES:
             shutil.copy(source, target)
         elif source.suffix == ".md":
             target.write_text(self._linked(path, source.read_text()))

@@ -2,9 +2,11 @@
 
 import sys
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from math import sin
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -69,21 +71,64 @@ class FakeProcess:
         return self.ready
 
 
+@dataclass
+class Load:
+    """What an endpoint of a busy process gets, a second; it goes up and down."""
+
+    service: str
+    port: int
+    family: str
+    rate: float
+    #: Shares that are refused, for two reasons.
+    refused: dict[str, float] = field(default_factory=dict)
+    tracked: int = 0
+    counters: Counters = field(default_factory=Counters)
+
+    def go_on(self, second: int) -> None:
+        """One second more."""
+        noise = zlib.crc32(f"{self.port}{self.family}{second}".encode()) / 2**32
+        waves = 0.25 * sin(second / 71 + self.port) + 0.12 * sin(second / 23) + 0.12 * noise
+        received = int(self.rate * (1 + waves) + noise)
+        burst = 12.0 if 300 < second % 600 < 340 else 1.0
+        refused = Counter({reason: int(received * share * burst + noise) for reason, share in self.refused.items()})
+        count = self.counters
+        count.received += received
+        count.refused.update(refused)
+        count.sent += received - refused.total()
+        count.answer_times.update({0: int(2 + 3 * noise), 1: int(6 - 4 * noise), 2: int(noise * 1.2 * burst) % 5})
+        count.answer_times[4] += noise > 0.96 or (burst > 1 and noise > 0.7)
+
+
 class Busy(FakeProcess):
     """Services under load, which is different each second."""
 
     def __init__(self, seconds: Callable[[], float] = time.time) -> None:
         super().__init__()
         self._seconds = seconds
+        self._began = self._last = int(seconds())
         self._started = seconds() - 273_600
+        self._loads = [
+            Load("udpecho", 9999, "ipv4", 12_300, counters=counters(3_211_504_233)),
+            Load("udpecho", 9999, "ipv6", 3_100, counters=counters(801_338_190)),
+            Load("udptime", 3737, "ipv4", 410, {"rate": 0.006, "not-allowed": 0.002}, 214, counters(104_223_871)),
+        ]
 
     def snapshot(self) -> Snapshot:
         now = self._seconds()
-        age = now - self._started
+        for second in range(self._last, int(now)):
+            for load in self._loads:
+                load.go_on(second - self._began)
+        self._last = int(now)
         endpoints = [
-            self._one("udpecho", 9999, "ipv4", age, 12_300, 0),
-            self._one("udpecho", 9999, "ipv6", age, 3_100, 0),
-            self._one("udptime", 3737, "ipv4", age, 41, 3),
+            endpoint(
+                one.service,
+                one.port,
+                one.family,
+                counters=replace(one.counters, last=now),
+                queued=768 * int(now % 5),
+                tracked=one.tracked,
+            )
+            for one in self._loads
         ]
         workers = [
             WorkerState(0, 4711, "serving", 0.1, 0, 0.0011),
@@ -92,32 +137,14 @@ class Busy(FakeProcess):
             WorkerState(3, 4714, "serving", 7.0, 0, 6.4),
         ]
         members = [
-            MemberState("udpmulticast", "224.0.0.251:9999", f"192.0.2.{host}:9999", (age * host) % 9) for host in (7, 9)
+            MemberState("udpmulticast", "224.0.0.251:9999", f"192.0.2.{host}:9999", (now * host) % 9) for host in (7, 9)
         ]
         lines = [
-            LogLine(now - 3600, "warn", "udpecho: the receive buffer is 212,992 bytes, as net.core.rmem_max has it"),
-            LogLine(now - 120, "error", "worker 2 was killed by SIGKILL, and is replaced"),
+            LogLine(self._started + 3, "warn", "udpecho has a receive buffer of 212992 bytes instead of 4194304"),
+            LogLine(self._began - 120, "error", "worker 2 (pid 4713) was killed by SIGKILL, and is replaced"),
         ]
-        lines = [replace(line, when=self._started + 3600 * (index + 1)) for index, line in enumerate(lines)]
         reloads = ReloadState(2, 0, True, self._started + 7200)
         return Snapshot(now, self._started, 0.0007, endpoints, workers, members, reloads, False, lines)
-
-    def _one(self, service: str, port: int, family: str, age: float, rate: int, drops: int) -> EndpointState:
-        # The integral of a wave, so that the rate is one.
-        from math import cos
-
-        received = int(rate * (age + 20 * (1 - cos(age / 40))))
-        dropped = Counter({"rate": int(received * 0.01), "not-allowed": int(age * 0.7)}) if drops else Counter()
-        times = Counter({0: int(age * 3), 1: int(age * 6), 2: int(age * 0.8), 5: int(age * 0.1)})
-        sent = received - dropped.total()
-        return endpoint(
-            service,
-            port,
-            family,
-            counters=Counters(received, sent, refused=dropped, answer_times=times, last=self._seconds()),
-            queued=768 * int(age % 7),
-            tracked=214 if drops else 0,
-        )
 
 
 def main(words: list[str]) -> None:

@@ -62,7 +62,7 @@ def table(level: str, label: str, caption: str, heads: Sequence[Markup], rows: S
         ),
         class_="scroll",
         tabindex="0",
-        role="region",
+        role="group",
         aria_labelledby=label,
     )
 
