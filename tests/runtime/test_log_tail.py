@@ -22,10 +22,9 @@ def test_what_matters(tail: LogTail) -> None:
     log.info("so it goes")
     log.warn("{label} is {what}", label="udpecho", what="slow\nand late")
     try:
-        raise ValueError("no good")  # noqa: TRY301
+        raise ValueError("no good")
     except ValueError:
         log.failure("it failed")
-    assert [(line.level, line.text) for line in tail.lines][0][0] == "warn"
     assert "\n" not in tail.lines[0].text
     assert [line.level for line in tail.lines] == ["warn", "critical"]
     assert "it failed" in tail.lines[1].text
