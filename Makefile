@@ -11,7 +11,7 @@ PYTEST := $(BIN)/pytest --numprocesses $(shell expr \( 3 \* $$(nproc) + 1 \) / 2
 # output keeps the first failure.
 ALONE := $(BIN)/pytest --last-failed --last-failed-no-failures none
 # What boots a system, runs a container or drives a browser, `make test-system` has.
-SYSTEM := tests/system tests/containers tests/monitoring tests/browser
+SYSTEM := tests/system tests/containers tests/monitoring tests/browser tests/clusters
 # Twisted's own port, whose defects are expected failures, is the same in all modes; tests/modes.py says what else is.
 OURS := -m 'not xfail' -k 'not test_stock'
 # The oldest Twisted that is served, in an environment of its own.
