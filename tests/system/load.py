@@ -135,6 +135,11 @@ class Load:
 
         wait_until(answered, "the load to be answered", patience)
 
+    def unanswered(self) -> int:
+        """How many datagrams have no answer yet, by what it told last."""
+        self._read()
+        return self.sent - self.answered
+
     def sends(self, more: int) -> None:
         """Wait until it has sent so many more."""
         self._read()
