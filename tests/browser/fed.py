@@ -22,9 +22,8 @@ def report_of(snapshot: Snapshot, why: str = "") -> dict[str, Any]:
 
 def instead(shown: dict[str, Any], told: dict[str, Any], before: dict[str, Any] | None = None) -> dict[str, list[str]]:
     """What a browser is answered: a page of one report, the event of another, and the points of charts."""
-    files = Files()
     return {
-        "/": ["text/html; charset=utf-8", document(shown, files.styles, files.scripts).decode()],
+        "/": ["text/html; charset=utf-8", document(shown, Files().paths).decode()],
         "/events": ["text/event-stream", event(json.dumps(told).encode()).decode()],
         "/history.json": ["application/json", json.dumps(before or {})],
     }

@@ -197,6 +197,7 @@
   }
 
   function draw() {
+    if (!window.uPlot) return; // not yet
     for (const section of document.querySelectorAll("[data-service]")) {
       for (const node of section.querySelectorAll("[data-chart]")) {
         if (node.firstChild) continue;
@@ -296,7 +297,13 @@
     renew(report.shapes);
   });
 
+  // What the server wrote is painted first, and the library of charts is read after it.
+  const library = document.createElement("script");
+  library.src = document.currentScript.dataset.charts;
+  library.onload = draw;
   collect();
-  draw();
-  connect();
+  requestAnimationFrame(() => setTimeout(() => {
+    document.head.append(library);
+    connect();
+  }));
 })();

@@ -7,8 +7,11 @@ from importlib.resources.abc import Traversable
 from udpservices.observe.web.answers import Answer
 
 #: What each file of the page is made of, in udpservices/observe/page/.
-STYLES = {"page.css": ("vendor/uPlot.min.css", "page.css")}
-SCRIPTS = {"uplot.js": ("vendor/uPlot.iife.min.js",), "page.js": ("page.js",)}
+_MADE_OF = {
+    "page.css": ("vendor/uPlot.min.css", "page.css"),
+    "charts.js": ("vendor/uPlot.iife.min.js",),
+    "page.js": ("page.js",),
+}
 
 _TYPES = {"css": b"text/css; charset=utf-8", "js": b"text/javascript; charset=utf-8"}
 _KEPT = {b"Cache-Control": b"public, max-age=31536000, immutable"}
@@ -20,8 +23,8 @@ class Files:
     def __init__(self) -> None:
         #: By path.
         self.answers: dict[bytes, Answer] = {}
-        self.styles = [self._add(name, parts) for name, parts in STYLES.items()]
-        self.scripts = [self._add(name, parts) for name, parts in SCRIPTS.items()]
+        #: The path of each by its name.
+        self.paths = {name: self._add(name, parts) for name, parts in _MADE_OF.items()}
 
     def _add(self, name: str, parts: tuple[str, ...]) -> str:
         """The path of one."""

@@ -17,8 +17,8 @@ _ICON = (
 )
 
 
-def document(report: Mapping[str, Any], styles: Sequence[str], scripts: Sequence[str]) -> bytes:
-    """The page in HTML; `styles` and `scripts` are paths."""
+def document(report: Mapping[str, Any], paths: Mapping[str, str]) -> bytes:
+    """The page in HTML; `paths` are those of its files, by name."""
     process = report["process"]
     parts = {
         "services": services(report["services"]),
@@ -35,8 +35,8 @@ def document(report: Mapping[str, Any], styles: Sequence[str], scripts: Sequence
             element("meta", name="viewport", content="width=device-width, initial-scale=1"),
             element("meta", name="color-scheme", content="light dark"),
             element("link", rel="icon", href=_ICON),
-            *(element("link", rel="stylesheet", href=path) for path in styles),
-            *(element("script", src=path, defer="") for path in scripts),
+            element("link", rel="stylesheet", href=paths["page.css"]),
+            element("script", src=paths["page.js"], defer="", data_charts=paths["charts.js"]),
         ),
         element(
             "body",

@@ -68,7 +68,7 @@ class StatusSite(HTTPFactory):
             return Answer(body, content_type)
 
         def page() -> Answer:
-            return Answer(document(self._report(), self._files.styles, self._files.scripts), HTML)
+            return Answer(document(self._report(), self._files.paths), HTML)
 
         made = {
             b"/": page,
