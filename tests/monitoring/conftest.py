@@ -13,7 +13,7 @@ from tests.monitoring.server import Prometheus, scraping
 from tests.support import BIN, ROOT, Process, udp_socket, wait_for_handlers
 
 # In two families, behind a guard whose filter has something to do, too slow for what comes, on a bad network, over a
-# limit that only counts, with a mistake, and with TCP beside it.
+# limit that only counts, one that hangs when it is told to, with a mistake, and with TCP beside it.
 SERVICES = """
 workers = 2
 metrics = "127.0.0.1:0"
@@ -44,6 +44,11 @@ listen = "127.0.0.1:0"
 rate = 10
 rate-dry-run = true
 
+[hanging]
+command = "udpserve"
+protocol = "tests.monitoring.protocols.Hanging"
+listen = "127.0.0.1:0"
+
 [raising]
 command = "udpserve"
 protocol = "tests.monitoring.protocols.Raising"
@@ -71,6 +76,8 @@ class Watched:
     metrics: str
     config: Path
     prometheus: Prometheus
+    #: The port number of each service.
+    numbers: dict[str, int]
     #: Datagrams sent to each service, but those that a guard's filter refused.
     sent: dict[str, int]
     #: Datagrams sent to `guarded` by those whom it denies.
@@ -105,5 +112,5 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
             denied = send(numbers["guarded"], MANY, "127.0.0.9")
             sent = {name: send(number, FEW) for name, number in numbers.items()}
             sent["slow"] += send(numbers["slow"], MANY)
-            yield Watched(process, metrics, config, prometheus, sent, denied)
+            yield Watched(process, metrics, config, prometheus, numbers, sent, denied)
         process.stop(signal.SIGTERM)
