@@ -24,8 +24,11 @@ def nft(host: Host, rules: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def send_to(node: Host, pod: Host) -> None:
-    """Have what comes to the Service go to this pod, from now on; entries of before are left alone."""
+def send_to(node: Host, pod: Host, hide: bool = False) -> None:
+    """Have what comes to the Service go to this pod, from now on; entries of before are left alone.
+
+    `hide` puts the node's address in the place of the client's, as ``externalTrafficPolicy: Cluster`` does.
+    """
     nft(
         node,
         f"""
@@ -35,6 +38,10 @@ def send_to(node: Host, pod: Host) -> None:
             chain prerouting {{
                 type nat hook prerouting priority dstnat;
                 ip daddr {SERVICE} udp dport {PORT} dnat to {pod.ipv4}
+            }}
+            chain postrouting {{
+                type nat hook postrouting priority srcnat;
+                ip daddr {pod.ipv4} {"masquerade" if hide else "accept"}
             }}
         }}
         """,
@@ -113,3 +120,17 @@ def test_a_port_that_is_spared_has_no_flows(hosts: list[Host]) -> None:
         for _ in range(10):
             assert client.ask(node.ipv4, PORT, b"hello") == b"hello"
         assert flows(node) <= tracked
+
+
+def test_access_lists_need_the_addresses_of_clients(hosts: list[Host]) -> None:
+    """With the policy Local a pod sees who asks; with Cluster it sees its node."""
+    client, node, pod, _ = hosts
+    with pod.serving("udpecho", "--port", str(PORT), "--allow", client.ipv4):
+        send_to(node, pod)
+        assert client.ask(SERVICE, PORT, b"hello") == b"hello"
+        send_to(node, pod, hide=True)
+        with client.udp_socket(client.ipv4, timeout=_SILENCE) as sock:
+            sock.connect((SERVICE, PORT))
+            assert asked(sock) is None
+    with pod.serving("udpecho", "--port", str(PORT), "--allow", node.ipv4):
+        assert client.ask(SERVICE, PORT, b"hello") == b"hello"
