@@ -59,7 +59,9 @@ class Log:
     def give_to(self, uid: int, gid: int) -> None:
         """Make another user the owner of the file, if it is a new one. Raises OSError."""
         if self._is_new and self._output is not None and isinstance(self._output.descriptor, Opened):
-            os.fchown(self._output.descriptor.fd, uid, gid)
+            told = os.fstat(self._output.descriptor.fd)
+            if (told.st_uid, told.st_gid) != (uid, gid):  # a sandbox may refuse also what would change nothing
+                os.fchown(self._output.descriptor.fd, uid, gid)
 
     def enter(self, root: Path) -> None:
         """The process is about to change its root to this folder: that is where `reopen` looks for the file."""
