@@ -68,7 +68,9 @@ class _Client:
             sock = self._by_descriptor[descriptor]
             with suppress(BlockingIOError, ConnectionRefusedError):
                 while True:
-                    (sequence,) = _SEQUENCE.unpack(sock.recv(64))
+                    if not (answer := sock.recv(64)):
+                        continue  # nginx says so of a backend that is gone
+                    (sequence,) = _SEQUENCE.unpack(answer)
                     self.doubled += self.answers[sequence]
                     self.answered += not self.answers[sequence]
                     self.answers[sequence] = 1
