@@ -7,7 +7,7 @@ from rich.console import Console
 from tests.fuzz import Target
 from udpservices.top.figures import rows
 from udpservices.top.reading import Unreachable, parsed
-from udpservices.top.table import screen
+from udpservices.top.table import Screen
 from udpservices.top.watch import line
 
 _SEED = b"""\
@@ -32,7 +32,7 @@ def metrics(data: bytes) -> None:
             raise AssertionError(error) from error
         return
     shown = io.StringIO()
-    Console(file=shown).print(screen("server", [reading, reading]))
+    Console(file=shown).print(Screen("server", [reading, reading]))
     assert all(one.isprintable() for one in shown.getvalue().splitlines())
     assert all(line(row).isprintable() for row in rows([reading, reading], ("service",)))
 

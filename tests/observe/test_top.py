@@ -1,5 +1,6 @@
 """``udpservices top`` as operators run it: in a terminal, and in a pipe."""
 
+import io
 import os
 import re
 import signal
@@ -10,13 +11,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 
 import pytest
+from rich.console import Console
 
 from tests.observe.processes import MadeUp, answering, endpoint
-from tests.observe.test_collector import full
+from tests.observe.test_collector import full, scraped
 from tests.support import BIN, PATIENCE, Process, run, wait_until
 from udpservices.top import words
 from udpservices.top.figures import quantile, rows
-from udpservices.top.reading import Reading
+from udpservices.top.reading import Reading, parsed
+from udpservices.top.table import Screen
 
 TOP = (BIN / "udpservices", "top")
 
@@ -80,9 +83,43 @@ def test_table() -> None:
     with answering(full()) as number, terminal(f"http://127.0.0.1:{number}/", "--once", "--interval", "50ms") as top:
         assert top.status() == 0
         assert top.shows(
-            r"^udpservices \S+ at 127[^\n]*, the last reload failed\s+service[\s\S]*udpecho[^\n]* 100 µs +1\.0 s +1%"
-            r"[^\n]*\s+udptime[\s\S]*worker[^\n]*[\s\S]* 0 +up +0 +2\.0 ms[\s\S]* 1 +down +2 +2\.0 ms"
+            r"^udpservices \S+ at 127[^\n]*, the last reload failed\s+"
+            r"workers +0 up, lag 2\.0 ms +1 down, replaced 2 times\s+service [^\n]* dropped by reason\s[\s\S]*"
+            r"udpecho[^\n]* 100 µs +1\.0 s +1%[^\n]*\s+udptime"
         )
+
+
+@pytest.mark.parametrize(
+    ("columns", "titles"),
+    [
+        (130, "service endpoint in/s out/s drop/s p50 p99 queue err/s dropped by reason"),
+        (100, "service endpoint in/s out/s drop/s p50 p99 queue err/s"),
+        (80, "service endpoint in/s out/s drop/s p50 p99 queue"),
+        (60, "service endpoint in/s drop/s p99"),
+        (40, "service in/s drop/s"),
+        (1, "…"),
+    ],
+)
+def test_narrow_terminals(columns: int, titles: str) -> None:
+    """What matters most has room."""
+    shown, reading = io.StringIO(), parsed(scraped(full()).encode(), "server")
+    Console(file=shown, width=columns).print(Screen("server", [reading, reading]))
+    lines = shown.getvalue().splitlines()
+    assert titles.split() in [line.split() for line in lines]
+    assert max(map(len, lines)) <= columns
+
+
+def test_low_terminals() -> None:
+    """Those that do most are shown, in their order."""
+    process = MadeUp(*(endpoint(f"service{index}", 9000 + index, received=index % 10) for index in range(40)))
+    before, now = (parsed(scraped(one).encode(), "server") for one in (MadeUp(), process))
+    console = Console(file=io.StringIO(), width=100, height=12)
+    lines = console.render_lines(Screen("server", [before, now]), console.options.update(height=12), pad=False)
+    told = ["".join(segment.text for segment in line).split() for line in lines]
+    names = [words[0] for words in told if words and words[0].startswith("service")]
+    assert names == ["service", "service8", "service9", "service19", "service29", "service39"]
+    assert told[-1] == ["and", "35", "more,", "with", "less", "to", "do"]
+    assert len(told) <= 12
 
 
 def test_rates_and_drops() -> None:

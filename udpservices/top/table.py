@@ -1,10 +1,11 @@
 """The screen of ``udpservices top``."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from rich import box
-from rich.console import Group
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, Group
 from rich.table import Table
 from rich.text import Text
 
@@ -12,16 +13,61 @@ from udpservices.top import words
 from udpservices.top.figures import Row, Worker, rows, workers
 from udpservices.top.reading import Reading
 
-#: So many reasons of dropping have room beside an endpoint.
-_REASONS = 3
+#: Between two columns, and the least for the reasons of dropping, which may take more lines.
+_GAP, _REASONS = 3, 24
 
 
-def screen(name: str, readings: Sequence[Reading], trouble: str = "") -> Group:
-    """All that there is to be seen of the last of at least two readings; `trouble` says why there is none since."""
-    now = readings[-1]
-    found = workers(now)
-    services = _services(rows(readings, ("service", "endpoint")))
-    return Group(_head(name, now, trouble), services, *([_workers(found)] if found else []))
+class _Column(NamedTuple):
+    """One column of the table."""
+
+    title: str
+    #: Where there is no room for all, those with the smallest numbers stay.
+    rank: int
+    text: Callable[[Row], str]
+    is_bad: Callable[[Row], bool] = lambda _: False
+    is_name: bool = False
+
+
+_COLUMNS = (
+    _Column("service", 0, lambda row: row.name[0], is_name=True),
+    _Column("endpoint", 3, lambda row: row.name[1], is_name=True),
+    _Column("in/s", 1, lambda row: words.rate(row.received)),
+    _Column("out/s", 5, lambda row: words.rate(row.answered)),
+    _Column("drop/s", 2, lambda row: words.rate(sum(row.dropped.values())), lambda row: any(row.dropped.values())),
+    _Column("p50", 6, lambda row: words.seconds(row.median)),
+    _Column("p99", 4, lambda row: words.seconds(row.late)),
+    _Column("queue", 7, lambda row: words.share(row.queued, row.room), lambda row: row.queued * 2 > row.room > 0),
+    _Column("err/s", 8, lambda row: words.rate(row.errors), lambda row: row.errors > 0),
+)
+
+
+class Screen:
+    """All that there is to be seen of two readings at least, the oldest first, as far as there is room for it."""
+
+    def __init__(self, name: str, readings: Sequence[Reading], trouble: str = "") -> None:
+        """`name` is the server's; `trouble` says why there is no reading since."""
+        self._name = name
+        self._readings = readings
+        self._trouble = trouble
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[ConsoleRenderable]:
+        """Called by rich."""
+        now = self._readings[-1]
+        head = [_head(self._name, now, self._trouble), *_workers(workers(now)), Text()]
+        whole = options.update(height=None)
+        taken = len(console.render_lines(Group(*head), whole)) + 3  # the title of the table, and what is left out
+        found = rows(self._readings, ("service", "endpoint"))
+        kept = found if options.height is None else _busiest(found, max(options.height - taken, 1))
+        yield from head
+        yield _services(kept, options.max_width)
+        if len(kept) < len(found):
+            yield Text(f"and {len(found) - len(kept)} more, with less to do", "dim")
+
+
+def _busiest(found: list[Row], room: int) -> list[Row]:
+    """Those that do most, in their order."""
+    busy = sorted(found, key=lambda row: row.received + sum(row.dropped.values()), reverse=True)[:room]
+    return [row for row in found if row in busy]
 
 
 def _head(name: str, now: Reading, trouble: str) -> Text:
@@ -38,40 +84,34 @@ def _head(name: str, now: Reading, trouble: str) -> Text:
     return text
 
 
-def _services(found: Sequence[Row]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True)
-    table.add_column("service", no_wrap=True, ratio=2)
-    table.add_column("endpoint", no_wrap=True, ratio=3)
-    for title in ("in/s", "out/s", "drop/s"):
-        table.add_column(title, justify="right", no_wrap=True, min_width=7)
-    for title in ("p50", "p99"):
-        table.add_column(title, justify="right", no_wrap=True, min_width=6)
-    table.add_column("queue", justify="right", no_wrap=True, min_width=5)
-    table.add_column("err/s", justify="right", no_wrap=True, min_width=5)
-    table.add_column("dropped by reason", ratio=3)
-    for row in found:
-        dropped = sum(row.dropped.values())
-        table.add_row(
-            *(Text(name) for name in row.name),
-            words.rate(row.received),
-            words.rate(row.answered),
-            Text(words.rate(dropped), "red" if dropped else ""),
-            words.seconds(row.median),
-            words.seconds(row.late),
-            words.share(row.queued, row.room),
-            Text(words.rate(row.errors), "red" if row.errors else ""),
-            Text(", ".join(words.reasons(row.dropped)[:_REASONS])),
-        )
-    return table
-
-
-def _workers(found: Sequence[Worker]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("worker")
-    table.add_column("state")
-    table.add_column("restarts", justify="right")
-    table.add_column("lag", justify="right")
+def _workers(found: Sequence[Worker]) -> list[Text]:
+    """A line of all."""
+    if not found:
+        return []
+    text = Text("workers")
     for one in found:
-        state = Text("up", "green") if one.is_up else Text("down", "bold red")
-        table.add_row(Text(one.name), state, str(one.restarts), words.seconds(one.lag))
+        text.append(f"   {one.name} ")
+        text.append("up" if one.is_up else "down", "green" if one.is_up else "bold red")
+        text.append(f", lag {words.seconds(one.lag)}" if one.is_up else "")
+        text.append(f", replaced {one.restarts} times" if one.restarts else "", "yellow")
+    return [text]
+
+
+def _services(found: Sequence[Row], width: int) -> Table:
+    room, shown = width, list[_Column]()
+    for column in sorted(_COLUMNS, key=lambda one: one.rank):
+        room -= max([len(column.title), *(len(column.text(row)) for row in found)]) + _GAP
+        if room < 0 and shown:
+            break
+        shown.append(column)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, _GAP - 1, 0, 0), pad_edge=False, show_edge=False)
+    columns = [one for one in _COLUMNS if one in shown]
+    for column in columns:
+        table.add_column(column.title, justify="left" if column.is_name else "right", no_wrap=True)
+    if has_reasons := room >= _REASONS:
+        table.add_column("dropped by reason")
+    for row in found:
+        cells = [Text(column.text(row), "red" if column.is_bad(row) else "") for column in columns]
+        reasons = [Text(", ".join(words.reasons(row.dropped)))] if has_reasons else []
+        table.add_row(*cells, *reasons)
     return table

@@ -19,7 +19,7 @@ from twisted.python.usage import UsageError
 
 from udpservices.top.figures import Row, rows
 from udpservices.top.reading import Reading, Server, Unreachable
-from udpservices.top.table import screen
+from udpservices.top.table import Screen
 
 #: Seconds whose times to answer are shown together: samples are few.
 SPAN = 60.0
@@ -64,12 +64,12 @@ def watch_table(server: Server, interval: float, once: bool) -> int:
         readings = Readings(server, interval)
         if once:
             _wait(readings)
-            Console().print(screen(server.name, readings()))
+            Console().print(Screen(server.name, readings()))
             return 0
         with Live(Text(), screen=True, auto_refresh=False) as live:
             trouble = ""
             while True:
-                live.update(screen(server.name, readings(), trouble), refresh=True)
+                live.update(Screen(server.name, readings(), trouble), refresh=True)
                 if is_end(readings.until_next()):
                     break
                 trouble = readings.read()
