@@ -11,7 +11,7 @@ PYTEST := $(BIN)/pytest --numprocesses $(shell expr \( 3 \* $$(nproc) + 1 \) / 2
 # output keeps the first failure.
 ALONE := $(BIN)/pytest --last-failed --last-failed-no-failures none
 # What boots a system, runs a container or drives a browser, `make test-system` has.
-SYSTEM := tests/system tests/containers tests/monitoring tests/browser tests/clusters
+SYSTEM := tests/system tests/debian tests/containers tests/monitoring tests/browser tests/clusters
 # Twisted's own port, whose defects are expected failures, is the same in all modes; tests/modes.py says what else is.
 OURS := -m 'not xfail' -k 'not test_stock'
 # The oldest Twisted that is served, in an environment of its own.
@@ -22,7 +22,7 @@ APPLICATIONS := .venv-applications
 # What makes the site, which nothing else needs.
 DOCS := .venv-docs
 
-.PHONY: run test test-modes test-long test-oldest test-applications test-system lint types unit soak format bench fuzz docs vendor screenshots changelog clean
+.PHONY: run test test-modes test-long test-oldest test-applications test-system lint types unit coverage deb soak format bench fuzz docs vendor screenshots changelog clean
 
 run: $(VENV)/installed
 	@echo 'Serving udpecho on UDP port 9999, IPv4 and IPv6; Ctrl-C stops it. Try it from another terminal:'
@@ -46,6 +46,14 @@ unit: $(VENV)/installed-for-tests
 test-long: $(VENV)/installed-for-tests
 	$(PYTEST) --mode long || $(ALONE)
 
+# `make coverage COVERED=tests/policy` takes less than all; processes that the tests start count too.
+COVERED ?= --mode unit
+coverage: $(VENV)/installed-for-tests
+	rm -rf build/coverage
+	$(BIN)/coverage run -m pytest -q $(PYTEST:$(BIN)/pytest%=%) $(COVERED)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
 # Each engine forced, a kernel without socket filters and one that does not segment; the oldest Twisted, and
 # applications that others wrote.
 test-modes: $(VENV)/installed-for-tests test-long test-oldest test-applications
@@ -63,6 +71,10 @@ test-applications: $(VENV)/installed-for-tests $(APPLICATIONS)/installed
 # Debian's newest.
 test-system: $(VENV)/installed-for-tests
 	$(BIN)/pytest $(SYSTEM) || $(ALONE) $(SYSTEM)
+
+# The Debian package, in dist/, built in a Debian 13 of its own; as root.
+deb: $(VENV)/installed-for-tests
+	$(BIN)/python -m tests.debian.building dist
 
 # `make soak SOAK_SECONDS=3600`: does anything grow under traffic?
 soak: $(VENV)/installed-for-tests

@@ -7,7 +7,8 @@ import os
 import shutil
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from tests.support import ROOT, run, tool
@@ -72,15 +73,27 @@ def _succeed(*words: str | Path) -> str:
     return ended.stdout
 
 
-def debian() -> Path:
-    """The tree. Nobody writes to it: guests have a layer of their own over it."""
-    return _kept(f"{SUITE}-{_digest(_PACKAGES, *_MASKED)}", _debootstrap)
+def debian(suite: str = SUITE, *more: str) -> Path:
+    """The tree, with some more packages of that Debian. Nobody writes to it: guests have a layer of their own."""
+    if not more:
+        return _kept(f"{suite}-{_digest(_PACKAGES, *_MASKED)}", partial(_debootstrap, suite))
+    return _kept(f"{suite}-{_digest(_PACKAGES, *_MASKED, *more)}", partial(_with_more, debian(suite), more))
 
 
-def _debootstrap(tree: Path) -> None:
-    _succeed(tool("debootstrap"), "--variant=minbase", f"--include={_PACKAGES}", SUITE, tree, _mirror())
+def _debootstrap(suite: str, tree: Path) -> None:
+    _succeed(tool("debootstrap"), "--variant=minbase", f"--include={_PACKAGES}", suite, tree, _mirror())
     shutil.rmtree(tree / "var" / "cache" / "apt")
     _succeed(tool("systemctl"), f"--root={tree}", "mask", *_MASKED)
+
+
+def _with_more(base: Path, packages: Sequence[str], tree: Path) -> None:
+    """A copy in which apt has installed packages, and what they need: debootstrap itself knows no virtual ones."""
+    _succeed("cp", "--archive", f"{base}/.", tree)
+    apt = ("chroot", tree, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet=2")
+    hurried = ("--option", "Dpkg::Options::=--force-unsafe-io")  # a tree that is half made is made anew
+    _succeed(*apt, "update")
+    _succeed(*apt, "install", "--yes", "--no-install-recommends", *hurried, *packages)
+    shutil.rmtree(tree / "var" / "cache" / "apt")
 
 
 def _mirror() -> str:

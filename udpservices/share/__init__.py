@@ -43,16 +43,17 @@ def main(words: Sequence[str]) -> int:
     if len(words) > 1:
         raise UsageError(f"{words[1]!r} is not expected: give one PATH")
     if words:
-        print(_found(words[0]))
+        print(_found(words[0]).resolve())
         return 0
     for name, text in LISTED.items():
-        print(f"{folder() / name}\n    {text}")
+        print(f"{(folder() / name).resolve()}\n    {text}")
     return 0
 
 
 def _found(name: str) -> Path:
     path = folder() / name
-    inside = Path(os.path.normpath(path)).is_relative_to(folder())  # a distribution may have links here
+    # A distribution may have links here to where its files are.
+    inside = Path(os.path.normpath(path)).is_relative_to(folder())
     if not (inside and path.exists()):
         known = [str(found.relative_to(folder())) for top in LISTED for found in (folder() / top).rglob("*")]
         near = nearest(name, [*LISTED, *known])
