@@ -93,7 +93,8 @@ def _workers(found: Sequence[Worker]) -> list[Text]:
         text.append(f"   {one.name} ")
         text.append("up" if one.is_up else "down", "green" if one.is_up else "bold red")
         text.append(f", lag {words.seconds(one.lag)}" if one.is_up else "")
-        text.append(f", replaced {one.restarts} times" if one.restarts else "", "yellow")
+        if one.restarts:
+            text.append(f", replaced {'once' if one.restarts == 1 else f'{one.restarts} times'}", "yellow")
     return [text]
 
 
