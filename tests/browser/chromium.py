@@ -95,13 +95,16 @@ class Browser:
         scheme: str = "light",
         script: bool = True,
         instead: Mapping[str, Sequence[str]] | None = None,
+        first: str = "",
     ) -> "Page":
-        """A page in a window of its own, whose cache is empty; `instead` is what is answered to some paths."""
+        """A page in a window of its own, whose cache is empty.
+
+        `instead` is what is answered to some paths, and `first` a script that is run before the page's own.
+        """
         name = next(self._names)
         width, height = size
-        self.do(
-            "open", page=name, url=url, width=width, height=height, scheme=scheme, script=script, instead=instead or {}
-        )
+        words = {"url": url, "width": width, "height": height, "scheme": scheme, "script": script}
+        self.do("open", page=name, instead=instead or {}, first=first, **words)
         return Page(self, name)
 
 

@@ -20,10 +20,10 @@ def report_of(snapshot: Snapshot, why: str = "") -> dict[str, Any]:
     return report(snapshot, history, (not why, why), {})
 
 
-def instead(shown: dict[str, Any], told: dict[str, Any], before: dict[str, Any] | None = None) -> dict[str, list[str]]:
+def instead(shown: dict[str, Any], told: dict[str, Any], before: str = "{}") -> dict[str, list[str]]:
     """What a browser is answered: a page of one report, the event of another, and the points of charts."""
     return {
         "/": ["text/html; charset=utf-8", document(shown, Files().paths).decode()],
         "/events": ["text/event-stream", event(json.dumps(told).encode()).decode()],
-        "/history.json": ["application/json", json.dumps(before or {})],
+        "/history.json": ["application/json", before],
     }

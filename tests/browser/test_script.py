@@ -112,7 +112,7 @@ def test_a_chart_begins_with_what_was_before(browser: Browser, busy: str) -> Non
     })()"""
     empty = browser.open(busy, instead=instead(shown, shown))
     empty.wait_for("document.querySelectorAll('canvas').length === 2")
-    full = browser.open(busy, instead=instead(shown, shown, {"udpecho": points}))
+    full = browser.open(busy, instead=instead(shown, shown, json.dumps({"udpecho": points})))
     full.wait_for("document.querySelectorAll('canvas').length === 2")
     full.wait_for(f"{painted} > {empty.evaluate(painted)}")
     for page in (empty, full):

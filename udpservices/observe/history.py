@@ -3,9 +3,11 @@
 Snapshots have counts since a start. A reload starts anew, and so does a count that falls.
 """
 
+import json
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import NamedTuple, TypeVar
 
 from udpservices.observe.snapshot import EndpointState, Snapshot
@@ -145,8 +147,11 @@ class Course:
         self.now = Flow()
         self.seconds = 0.0
         self._since_point = Flow()
-        self._times: deque[Counter[int]] = deque(maxlen=_MINUTE)
-        self.points: deque[Point] = deque(maxlen=POINTS)
+        self._times: deque[Counter[int]] = deque()
+        self._minute: Counter[int] = Counter()  # the sum of these
+        #: The last point of the chart, and all of them in JSON: to write thousands at once would take a while.
+        self.point: Point | None = None
+        self.points: deque[str] = deque(maxlen=POINTS)
 
     def go_on(self, flow: Flow, seconds: float) -> None:
         """So much came in the last seconds."""
@@ -157,20 +162,37 @@ class Course:
         """A count of the flow now, a second."""
         return count / self.seconds if self.seconds > 0 else 0.0
 
-    def latency(self, share: float) -> float | None:
-        """Seconds in which this share was answered in the last minute."""
-        return percentile(sum([*self._times, self._since_point.times], Counter()), share)
+    def latency(self) -> tuple[float | None, float | None]:
+        """Seconds in which half of the samples of the last minute were answered, and 99 in a hundred."""
+        times = _sum_of([self._minute, self._since_point.times])
+        return percentile(times, 0.5), percentile(times, 0.99)
 
     def mark(self, when: float, seconds: float) -> None:
         """A point more, for so many seconds that end at a time."""
         flow, self._since_point = self._since_point, Flow()
         self._times.append(flow.times)
-        times = sum(list(self._times)[-_MOMENT:], Counter())
+        self._minute.update(flow.times)
+        if len(self._times) > _MINUTE:
+            self._minute.subtract(self._times.popleft())
+        moment = _sum_of(islice(reversed(self._times), _MOMENT))
         received, answered, dropped = (
             round(count / seconds, 1) for count in (flow.received, flow.answered, flow.dropped)
         )
-        p50, p99 = percentile(times, 0.5), percentile(times, 0.99)
-        self.points.append(Point(when, received, answered, dropped, p50, p99))
+        p50, p99 = (_short(percentile(moment, share)) for share in (0.5, 0.99))
+        self.point = Point(when, received, answered, dropped, p50, p99)
+        self.points.append(json.dumps(self.point, separators=(",", ":")))
+
+
+def _short(number: float | None) -> float | None:
+    """With as many digits as a chart shows."""
+    return None if number is None else float(f"{number:.3g}")
+
+
+def _sum_of(times: Iterable[Counter[int]]) -> Counter[int]:
+    found: Counter[int] = Counter()
+    for one in times:
+        found.update(one)
+    return found
 
 
 class History:

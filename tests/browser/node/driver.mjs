@@ -19,7 +19,8 @@ async function feed(page, instead) {
 
 const commands = {
   // A window of its own, with nothing in its cache. `instead` has what is answered to some paths: its type, its body.
-  async open({ page: name, url, width, height, scheme, script, instead }) {
+  // `first` is run before the page's own script.
+  async open({ page: name, url, width, height, scheme, script, instead, first }) {
     const context = await browser.newContext({
       viewport: { width, height },
       colorScheme: scheme,
@@ -34,6 +35,7 @@ const commands = {
     page.on("dialog", (dialog) => (said.push(`dialog: ${dialog.message()}`), dialog.dismiss()));
     page.on("request", (request) => asked.add(new URL(request.url()).origin));
     await feed(page, instead);
+    await page.addInitScript(first);
     pages.set(name, { context, page, said, asked });
     await page.goto(url, { waitUntil: "load" });
   },

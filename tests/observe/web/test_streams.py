@@ -1,12 +1,16 @@
 """The events that an open page has."""
 
+import gc
 import json
+import sys
+from collections import Counter
 from typing import Any
 
 from twisted.internet.task import Clock
 
 from tests.observe.web.asking import Client, Site
 from tests.observe.web.processes import HOSTILE, counters, endpoint, snapshot
+from udpservices.observe.history import POINTS
 from udpservices.observe.web.answers import Answer, Reused, line
 
 EVENTS = b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -97,3 +101,25 @@ def test_who_asks_without_end_has_the_same_answer_for_a_while() -> None:
         assert reused() is made[-1]
         clock.advance(0.1)
     assert 4 <= len(made) <= 5
+
+
+def test_hours_leave_nothing_behind(site: Site) -> None:
+    """With a page open: a service that comes and one that goes by each reload, and charts that are full."""
+
+    def live(began: int, seconds: int) -> int:
+        for second in range(began, began + seconds):
+            count = counters(3 * second, refused=Counter({"rate": second}), answer_times=Counter({second % 9: second}))
+            passing = endpoint(f"passing-{second // 50}", 3737)
+            site.process.shown = snapshot(endpoint("udpecho", counters=count), passing)
+            site.clock.advance(1)
+            site.turning.turn()
+            client.read()
+            client.received = b""
+        gc.collect()
+        return sys.getallocatedblocks()
+
+    with site.client() as client:
+        client.send(EVENTS)
+        client.wait_for(b"data: ")
+        full = live(0, 2 * POINTS + 50)
+        assert live(2 * POINTS + 50, 1000) - full < 2_000  # a point that stays would be six of them

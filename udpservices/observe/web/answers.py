@@ -23,13 +23,15 @@ class Answer:
     content_type: bytes = TEXT
     code: int = 200
     headers: Mapping[bytes, bytes] = field(default_factory=dict)
+    #: How hard it is compressed, as zlib has it; what is made often is not compressed for long.
+    effort: int = 3
 
     @cached_property
     def compressed(self) -> bytes | None:
         """The body in gzip's format (RFC 1952), where that is worth it."""
         if len(self.body) < _WORTH_COMPRESSING:
             return None
-        compressor = zlib.compressobj(6, wbits=31)
+        compressor = zlib.compressobj(self.effort, wbits=31)
         return compressor.compress(self.body) + compressor.flush()
 
 

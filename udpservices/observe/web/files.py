@@ -31,7 +31,7 @@ class Files:
         body = b"\n".join(_page().joinpath(part).read_bytes() for part in parts)
         stem, _, kind = name.rpartition(".")
         path = f"/{stem}.{hashlib.sha256(body).hexdigest()[:12]}.{kind}"
-        self.answers[path.encode()] = Answer(body, _TYPES[kind], headers=_KEPT)
+        self.answers[path.encode()] = Answer(body, _TYPES[kind], headers=_KEPT, effort=9)
         return path
 
 

@@ -12,7 +12,7 @@ from twisted.web.http import HTTPFactory
 
 from udpservices.observe.history import History
 from udpservices.observe.source import Source
-from udpservices.observe.web.answers import HTML, Answer, Reused, as_json
+from udpservices.observe.web.answers import HTML, JSON, Answer, Reused, as_json
 from udpservices.observe.web.channel import Channel
 from udpservices.observe.web.files import Files
 from udpservices.observe.web.health import HealthCheck, readyz
@@ -74,7 +74,7 @@ class StatusSite(HTTPFactory):
             b"/": page,
             b"/metrics": metrics,
             b"/status.json": lambda: as_json(self._report()),
-            b"/history.json": lambda: as_json(courses(self._history)),
+            b"/history.json": lambda: Answer(courses(self._history).encode(), JSON),
         }
         files = self._files.answers.items()
         return {
