@@ -65,6 +65,13 @@ def test_other_commands(podman: Podman, image: str) -> None:
     assert "udpecho" in podman.does("run", "--rm", *HARDENED, "--network=none", "--cgroups=disabled", image, "--help")
 
 
+def test_a_port_below_1024(podman: Podman, image: str) -> None:
+    options = (*HARDENED, "--sysctl", "net.ipv4.ip_unprivileged_port_start=0")
+    with podman.container(image, "udpecho", "--port", "7", options=options) as container:
+        container.wait_for("listening on [::]:7/udp")
+        assert container.ask(b"hello", port=7) == b"hello"
+
+
 def test_workers(podman: Podman, image: str) -> None:
     with podman.container(image, "udpecho", "--port", "9999", "--workers", "2") as container:
         serves(container)

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.containers.podman import BUILD, RUN, Podman
 from tests.markdown import Page
 from tests.sessions import commands, pattern_of
-from tests.support import ROOT, run
+from tests.support import ROOT, run, wait_until
 
 
 def test_every_command(podman: Podman, base: tuple[str, ...], tmp_path: Path) -> None:
@@ -25,4 +25,6 @@ def test_every_command(podman: Podman, base: tuple[str, ...], tmp_path: Path) ->
             assert ended.returncode == 0, f"{text}: {ended.stdout}{ended.stderr}"
             output = ended.stdout + ended.stderr
             assert re.fullmatch(pattern_of(command.shown), output), f"{command.text}: {output}"
+            if command.text.startswith("podman run "):
+                wait_until(lambda: "listening on [::]" in podman.run("logs", "echo").stderr, "it to listen")
     podman.does("rm", "echo")
