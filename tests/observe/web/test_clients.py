@@ -70,6 +70,7 @@ def test_nonsense_ends_the_connection(site: Site, nonsense: bytes) -> None:
     assert site.ask("/readyz").status == 200
 
 
+@pytest.mark.usefixtures("descriptors")
 def test_a_thousand_clients_leave_room_for_one_who_asks(site: Site) -> None:
     """Those who say nothing make way, the oldest first; the process' descriptors are bounded meanwhile."""
     with ExitStack() as stack:
