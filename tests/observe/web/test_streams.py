@@ -68,9 +68,12 @@ def test_services_are_asked_how_they_are_while_a_page_is_open(site: Site) -> Non
     with site.client() as client:
         client.send(EVENTS)
         client.wait_for(b'"health":null')
-        site.look(11)
+        site.look(2)
         client.wait_for(b'"health":{"is_well":true,"why":""}')
+        site.look(8)
         assert site.process.asked == 1
+        site.look()
+        assert site.process.asked == 2
 
 
 def test_a_process_is_looked_at_once_for_all_pages_and_seldom_for_none(site: Site) -> None:

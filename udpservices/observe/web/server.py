@@ -32,7 +32,7 @@ _CROWD = MOST + 32
 _BUSY = 1
 _QUIET = 2
 
-# Looks while a page is open between one question to the services and the next one.
+# Seconds between one question to the services and the next one, while a page is open.
 _HEALTH_EVERY = 10
 
 Route = Callable[[Request], "Answer | Deferred[Answer] | None"]
@@ -59,7 +59,7 @@ class StatusSite(HTTPFactory):
         self._files = Files()
         self._clock = LoopingCall(self._tick)
         self._clock.clock = reactor
-        self._ticks = 0
+        self._ticks = self._next_question = 0
         self.routes: dict[bytes, Route] = self._routes(render_metrics)
 
     def _routes(self, render_metrics: Callable[[], tuple[bytes, bytes]]) -> dict[bytes, Route]:
@@ -155,7 +155,8 @@ class StatusSite(HTTPFactory):
         snapshot = self._source.snapshot()
         self._history.add(snapshot)
         if self._streams:
-            if self._ticks % _HEALTH_EVERY == 0:
+            if self._ticks >= self._next_question:
+                self._next_question = self._ticks + _HEALTH_EVERY
                 self._health.ask().addErrback(lambda _: None)
             self._streams.send(_event(report(snapshot, self._history, self._source.readiness(), self._health.last)))
 
