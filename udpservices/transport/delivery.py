@@ -9,7 +9,7 @@ from typing import Any
 from udpservices.transport.batch import Batch
 from udpservices.transport.counters import Counters
 from udpservices.transport.engine.base import Connection, Received
-from udpservices.transport.engine.peers import Peer, as_probe
+from udpservices.transport.engine.peers import NOBODY, Peer
 from udpservices.transport.engine.plain import Arrival
 from udpservices.transport.engine.received import Copies
 from udpservices.transport.fault_reporter import FaultReporter
@@ -239,17 +239,17 @@ class Delivery:
         if not is_one or not self._open or self._connection.peer is not None:
             return False
         self._counters.probes += 1
-        asker, writer = as_probe(peer), self._writer
+        writer = self._writer
+        outer, writer.current = writer.current, NOBODY  # what is written to others than the current peer is looked at
         if self._takes_batches:
-            batch = Batch(Copies((payload,), (asker,)), writer)
+            batch = Batch(Copies((payload,), (peer,)), writer)
             self._deliver_batch(batch)
             batch.close()
-            return True
-        outer, writer.current = writer.current, asker
-        try:
-            self._protocol.datagramReceived(payload, asker)
-        except BaseException:
-            self._faults.protocol_failed("datagramReceived")
+        else:
+            try:
+                self._protocol.datagramReceived(payload, peer)
+            except BaseException:
+                self._faults.protocol_failed("datagramReceived")
         writer.go_back_to(outer)
         return True
 

@@ -11,7 +11,7 @@ from twisted.internet.error import InvalidAddressError, MessageLengthError
 from udpservices.net.addresses import Target, parse_target
 from udpservices.transport.counters import CLOSED_PORT, Counters, error_name
 from udpservices.transport.engine.base import Connection, Engine, Outcome, Received
-from udpservices.transport.engine.peers import NAME_SIZE, NOBODY, Peer, PeersByAddress, as_probe
+from udpservices.transport.engine.peers import NAME_SIZE, NOBODY, Peer, PeersByAddress
 from udpservices.transport.engine.plain import LONGEST, PlainEngine
 from udpservices.transport.fault_reporter import FaultReporter
 from udpservices.transport.probe_pairs import probe_pairs
@@ -55,7 +55,8 @@ class Writer:
         name_size = NAME_SIZE[family]
         self._usable = frozenset((name_size, name_size + reply_size))
         self._open = True
-        #: Whom the datagram is from that the protocol is handed now.
+        self._asked = probe_pairs.asked
+        #: Whom the datagram is from that the protocol is handed now; not of who asks whether the port is well.
         self.current: Peer = NOBODY
         #: Whether what is written waits for `flush`.
         self.is_gathering = False
@@ -85,10 +86,9 @@ class Writer:
     def _target(self, addr: Target) -> Peer:
         host = parse_target(addr, self._family)
         try:
-            found = self._targets[host.socket_address(addr[1])]
+            return self._targets[host.socket_address(addr[1])]
         except OSError as error:
             raise InvalidAddressError(addr[0], "write() called with a scope that names no interface") from error
-        return as_probe(found) if found.name in probe_pairs.asked else found
 
     def go_back_to(self, outer: Peer) -> None:
         """A handler that turned the reactor goes on with its datagram; the port may be connected to another by now."""
@@ -102,9 +102,12 @@ class Writer:
 
     def write(self, datagram: bytes, addr: Target | None = None) -> int:
         """Do what `DatagramPort.write` says: send, or keep for `flush` while answers are gathered."""
-        peer = addr if addr is self.current else self.whom(addr)
-        if peer.is_probe:
-            return len(datagram) if self._answer_probe(datagram, peer) is None else 0
+        if addr is self.current:
+            peer = addr
+        else:
+            peer = self.whom(addr)
+            if peer.name in self._asked:
+                return len(datagram) if self._answer_probe(datagram, peer) is None else 0
         if not self.is_gathering:
             error = self._attempt(datagram, peer)
             size = len(datagram)
@@ -200,7 +203,7 @@ class Writer:
 
     def offer(self, datagram: bytes, peer: Peer) -> OSError | None:
         """Hand the kernel one datagram, after what was gathered; the error where it does not take it, not counted."""
-        if peer.is_probe:
+        if peer.name in self._asked:
             return self._answer_probe(datagram, peer)
         if self._data:
             self._send_gathered()

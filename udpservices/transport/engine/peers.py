@@ -62,8 +62,6 @@ class Peer(tuple[str, int]):
     routed: object = None
     #: What the kernel told of the datagram that this peer sent; nothing, unless the protocol asks for it.
     ancillary: Ancillary = Ancillary()
-    #: Whether it is who asks whether the port is well (`transport.probe_pairs`): its answers are counted nowhere.
-    is_probe: bool = False
 
 
 #: Stands for a peer where there is none.
@@ -75,13 +73,6 @@ def described(peer: Peer, ancillary: Ancillary) -> Peer:
     """The same peer, as the sender of one datagram of which the kernel told this."""
     found = Peer(peer)
     vars(found).update(vars(peer), ancillary=ancillary)
-    return found
-
-
-def as_probe(peer: Peer) -> Peer:
-    """The same peer, as who asks whether the port is well."""
-    found = Peer(peer)
-    vars(found).update(vars(peer), is_probe=True)
     return found
 
 
