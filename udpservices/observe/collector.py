@@ -20,12 +20,19 @@ import twisted
 from udpservices import __version__
 from udpservices.observe.snapshot import EndpointState, Snapshot
 from udpservices.observe.source import Source
+from udpservices.policy.guard.reasons import DENIED, NOT_ALLOWED, OWN_PORT, SOURCE_PORT
+from udpservices.policy.limits import RATE
 from udpservices.transport.counters import ANSWER_BOUNDS, Counters
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 #: Reasons whose series are there from the start, so that the first drop shows as an increase.
-FROM_THE_START = ("overflowed", "truncated", "withheld", "source-port", "own-port", "not-allowed", "denied", "rate")
+FROM_THE_START = (
+    "overflowed",
+    "truncated",
+    "withheld",
+    *(reason.name for reason in (SOURCE_PORT, OWN_PORT, NOT_ALLOWED, DENIED, RATE)),
+)
 
 
 class Labels(dict[str, str]):
@@ -299,7 +306,9 @@ def _of_streams(labelled: Sequence[tuple[Labels, EndpointState]]) -> Iterator[Me
         "udpservices_refused_tcp_connections",
         "counter",
         "Connections that were refused, by reason.",
-        _by_reason(labelled, lambda counters: {**dict.fromkeys(("denied", "not-allowed"), 0), **counters.refused}),
+        _by_reason(
+            labelled, lambda counters: {**dict.fromkeys((DENIED.name, NOT_ALLOWED.name), 0), **counters.refused}
+        ),
     )
 
 
