@@ -57,6 +57,7 @@ ONCE = (
     "test_daemon.py",
     "test_docs.py",
     "test_injected_faults.py",
+    "test_sizing.py",
     "test_types.py",
     "test_units.py",
 )
