@@ -144,13 +144,13 @@ EACH = (
     Each(
         "udpservices_limiter_evictions",
         "counter",
-        "Networks of clients that the rate limiter forgot to make room for others.",
+        "Buckets of the rate limiter that were full again, and began anew for a network of clients.",
         lambda one: one.counters.evicted,
     ),
     Each(
         "udpservices_limiter_networks",
         "gauge",
-        "Networks of clients that the rate limiter keeps in mind.",
+        "Networks of clients whose bucket at the rate limiter is not full, as of five seconds ago at most.",
         lambda one: one.tracked,
     ),
     Each(
