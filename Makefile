@@ -22,7 +22,7 @@ APPLICATIONS := .venv-applications
 # What makes the site, which nothing else needs.
 DOCS := .venv-docs
 
-.PHONY: run test test-modes test-long test-oldest test-applications test-system lint types unit coverage deb soak format bench fuzz docs vendor screenshots changelog clean
+.PHONY: run test test-modes test-long test-oldest test-applications test-system lint types unit coverage deb soak format bench fuzz docs vendor screenshots release clean
 
 run: $(VENV)/installed
 	@echo 'Serving udpecho on UDP port 9999, IPv4 and IPv6; Ctrl-C stops it. Try it from another terminal:'
@@ -107,8 +107,10 @@ vendor: $(VENV)/bin/python
 screenshots: $(VENV)/installed-for-tests
 	$(BIN)/python -m tests.browser.screenshots
 
-changelog: $(VENV)/installed-for-tests
-	$(BIN)/towncrier build --yes
+# `make release VERSION=0.2.0` makes the files to publish, a commit and a tag, and publishes nothing.
+SUITE ?= make test
+release: $(VENV)/installed-for-tests
+	$(BIN)/python tools/release.py '$(VERSION)' --suite '$(SUITE)'
 
 clean:
 	rm -rf $(VENV) $(OLDEST) $(APPLICATIONS) $(DOCS)
