@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 from zlib import crc32
@@ -138,14 +138,25 @@ def courses(history: History) -> str:
     return f"{{{','.join(written)}}}"
 
 
+def seldom(endpoints: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What is told of a service's endpoints where there is something to tell."""
+    has_streams = any(each["endpoint"].endswith("/tcp") or each["family"] == "unix" for each in endpoints)
+    return [
+        key
+        for key, is_of_use in (("tracked", False), ("connections", has_streams))
+        if is_of_use or any(each[key] for each in endpoints)
+    ]
+
+
 def shapes(found: Mapping[str, Any]) -> dict[str, str]:
     """A mark for each part of the page, which changes when more than numbers do."""
     process = found["process"]
     services = [
         [
             one["name"],
-            one["health"],
+            one["health"] and (one["health"]["is_well"] or one["health"]["why"]),  # how it is known varies
             [(each["endpoint"], each["family"]) for each in one["endpoints"]],
+            seldom(one["endpoints"]),
             [each["reason"] for each in one["reasons"]],
             [kind for kind, count in one["errors"].items() if count],
         ]

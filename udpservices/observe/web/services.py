@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from udpservices.observe.web.elements import Markup, column, element, figure, mark, number, numbers, row_head, table
+from udpservices.observe.web.report import seldom
 
 _ERRORS = {
     "network_errors": "network errors",
@@ -78,8 +79,8 @@ def _charts(name: str) -> Markup:
 
 def _endpoints(path: str, label: str, one: Mapping[str, Any]) -> Markup:
     endpoints = one["endpoints"]
-    rare = {"tracked": "Limited", "connections": "TCP"}
-    more = [(key, title) for key, title in rare.items() if any(each[key] for each in endpoints)]
+    titles = {"tracked": "Limited", "connections": "TCP"}
+    more = [(key, titles[key]) for key in seldom(endpoints)]
     counted = ("received", "answered", "dropped")
     heads = [
         element(
