@@ -67,6 +67,7 @@ def sessions(section: Section) -> list[Command]:
 
 #: Pages whose commands are run elsewhere: in a system that is made for them, or in a clone.
 IN_A_SYSTEM_OF_THEIR_OWN = {
+    "docs/anycast.md": "tests/clusters/anycast.py",
     "docs/container.md": "tests/containers/test_page.py",
     "docs/sizing.md": "tests/test_sizing.py",
     "docs/systemd.md": "tests/system/test_page.py",

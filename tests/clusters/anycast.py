@@ -5,17 +5,19 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
-from tests.clusters.recipes import filled, variables
+from tests.clusters.recipes import follow, variables
+from tests.markdown import Page
 from tests.network.hosts import INTERFACE, Host, Network
 from tests.support import BIN, ROOT, tool, wait_for_handlers, wait_until
 from tests.system.load import Load
 
 BGP = ROOT / "config" / "bgp"
 _NAMES = variables(BGP / "anycast.env")
+_PAGE = Page(ROOT / "docs" / "anycast.md")
 
 #: The service's addresses, by ip(8)'s option for their family.
 ANYCAST = {"-4": _NAMES["ANYCAST4"], "-6": _NAMES["ANYCAST6"]}
@@ -32,6 +34,10 @@ _PATIENCE = 60.0
 _SPEAKER = {"exabgp_api_cli": "false", "exabgp_log_statistics": "false", "exabgp_daemon_user": "root"}
 
 
+def _write_names(folder: Path, names: Mapping[str, str]) -> None:
+    (folder / "anycast.env").write_text("".join(f"{name}={value}\n" for name, value in names.items()))
+
+
 class Node:
     """A host that serves the addresses, and tells the router so."""
 
@@ -45,10 +51,8 @@ class Node:
 
     def __enter__(self) -> Self:
         self.folder.mkdir()
-        for address in ANYCAST.values():
-            self.host.ip("address", "add", address, "dev", "lo")
-        for name in ("check.conf", "exabgp.conf"):
-            (self.folder / name).write_text(filled(BGP / name, self._names))
+        _write_names(self.folder, self._names)
+        follow(_PAGE, "A node", self.host, self.folder, {"/etc/exabgp": self.folder})
         self.speak()
         return self
 
@@ -93,10 +97,9 @@ class Router:
     """A host that runs BIRD."""
 
     def __init__(self, host: Host, nodes: list[Host], folder: Path) -> None:
-        """`folder` is for its files."""
+        """`folder`, which is made, is for its files."""
         self.host = host
-        self._config = folder / "bird.conf"
-        self._control = folder / "bird.ctl"
+        self._folder = folder
         self._names = _NAMES | {"ROUTER4": host.ipv4, "ROUTER6": host.ipv6}
         for number, node in enumerate(nodes, 1):
             self._names |= {f"NODE{number}_4": node.ipv4, f"NODE{number}_6": node.ipv6}
@@ -104,12 +107,13 @@ class Router:
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """It routes meanwhile."""
-        ended = self.host.run(tool("sysctl"), "-p", BGP / "router.conf")
-        assert ended.returncode == 0, ended.stderr
+        self._folder.mkdir()
+        _write_names(self._folder, self._names)
+        follow(_PAGE, "The router", self.host, self._folder, {"/etc/bird": self._folder, "/etc/sysctl.d": self._folder})
         for interface in ("all", INTERFACE):  # its client is on the same Ethernet, and shall not learn that
             self.host.sysctl(f"ipv4.conf.{interface}.send_redirects", 0)
-        self._config.write_text(filled(BGP / "bird.conf", self._names))
-        with self.host.start(tool("bird"), "-d", "-c", self._config, "-s", self._control):
+        words = ("-d", "-c", self._folder / "bird.conf", "-s", self._folder / "bird.ctl")
+        with self.host.start(tool("bird"), *words):
             yield
 
     def paths(self, family: str) -> set[str]:
@@ -158,7 +162,7 @@ def site(folder: Path) -> Iterator[Site]:
     tool("curl")
     with contextlib.ExitStack() as opened:
         hosts = opened.enter_context(Network(4))
-        router, client = Router(hosts[0], hosts[1:3], folder), hosts[3]
+        router, client = Router(hosts[0], hosts[1:3], folder / "router"), hosts[3]
         opened.enter_context(router.running())
         nodes = [Node(host, router.host, folder / f"node{number}") for number, host in enumerate(hosts[1:3], 1)]
         for node in nodes:

@@ -1,10 +1,16 @@
-"""The files of config/ that are recipes, with what stands for a host's own addresses filled in."""
+"""What a page tells an operator to do on a host, done on a host of a test's."""
 
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.support import run, tool
+from tests.markdown import Page
+from tests.network.hosts import Host
+from tests.sessions import commands
+from tests.support import ROOT, tool
+
+#: What a test's machine has by now, or has no systemd for.
+_NOT_DONE = ("apt-get ", "python3 -m venv ", "systemctl ", "/opt/exabgp/bin/pip ", "cp config/bgp/exabgp.service ")
 
 
 def variables(path: Path) -> dict[str, str]:
@@ -12,10 +18,17 @@ def variables(path: Path) -> dict[str, str]:
     return dict(re.findall(r"^(\w+)=(.*)$", path.read_text(), re.MULTILINE))
 
 
-def filled(recipe: Path, names: Mapping[str, str]) -> str:
-    """A recipe as envsubst writes it, which is how the docs have it filled in; each name in it must be known."""
-    text = recipe.read_text()
-    assert set(re.findall(r"\$\{(\w+)\}", text)) <= set(names), recipe
-    ended = run(tool("envsubst"), input=text, env=dict(names))
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout
+def follow(page: Page, title: str, host: Host, folder: Path, instead: Mapping[str, str | Path]) -> None:
+    """Run what a section shows on a host, in a folder that has a clone's files; `instead` has texts, by those of it."""
+    (section,) = [section for section in page.sections if section.title == title]
+    shown = [command.text for block in section.blocks if block.language == "console" for command in commands(block)]
+    script = "\n".join(text for text in shown if not text.startswith(_NOT_DONE))
+    for text, other in instead.items():
+        assert text in script, text
+        script = script.replace(text, str(other))
+    if not (folder / "config").exists():
+        (folder / "config").symlink_to(ROOT / "config")
+    for word in ("envsubst", "sysctl"):
+        tool(word)
+    ended = host.run(tool("bash"), "-e", "-c", script, cwd=folder)
+    assert ended.returncode == 0, f"{script}\n{ended.stdout}{ended.stderr}"
