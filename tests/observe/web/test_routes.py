@@ -130,7 +130,14 @@ def text_of(page: str) -> str:
 
 def test_page_is_complete_without_a_script(epoll: Turning) -> None:
     """Every number, state and line is in what the server writes."""
-    echo = counters(1_234_567, refused=Counter({"rate": 12}), protocol_errors=3, answer_times=Counter({1: 100}))
+    echo = counters(
+        1_234_567,
+        refused=Counter({"rate": 12}),
+        protocol_errors=3,
+        filtered=2048,
+        would_refuse=Counter(rate=4),
+        answer_times=Counter({1: 100}),
+    )
     shown = snapshot(
         endpoint("udpecho", counters=echo, queued=1024, tracked=7),
         endpoint("udpecho", family="ipv6"),
@@ -150,6 +157,8 @@ def test_page_is_complete_without_a_script(epoll: Turning) -> None:
         "[::1]:9999/udp ipv6",
         "rate 0/s 12",
         "exceptions of the protocol 3",
+        "by the kernel's filter, about 2,048",
+        "but for a dry run 4",
         "1.00 KiB 208 KiB 7",
         "0 serving 4711 2 1.00 ms now",
         "1 gone",

@@ -14,6 +14,9 @@ from udpservices import __version__
 from udpservices.observe.history import Course, History, Name, dropped_by_reason, together
 from udpservices.observe.snapshot import EndpointState, HealthState, Snapshot
 
+#: What else ports count that is not as it should be.
+BESIDES = ("filtered", "would_refuse", "network_errors", "protocol_errors", "policy_errors", "port_errors")
+
 #: Members, and lines of the log, that are shown at most: the latest.
 MOST_MEMBERS = 200
 MOST_LINES = 50
@@ -102,10 +105,7 @@ def _service(
     for one in endpoints.values():
         for reason, count in dropped_by_reason(one.counters).items():
             reasons[reason] = reasons.get(reason, 0) + count
-    errors = {
-        kind: sum(getattr(one.counters, kind) for one in endpoints.values())
-        for kind in ("network_errors", "protocol_errors", "policy_errors", "port_errors")
-    }
+    flat = [one.counters.flat() for one in endpoints.values()]
     return {
         "name": service,
         "health": None if health is None else {"is_well": health.is_well, "why": health.why},
@@ -114,7 +114,7 @@ def _service(
             {"reason": reason, **_counted(count, course.rate(course.now.reasons[reason]))}
             for reason, count in sorted(reasons.items())
         ],
-        "errors": errors,
+        "besides": {kind: sum(one[kind] for one in flat) for kind in BESIDES},
         "endpoints": [_endpoint(name, one, history) for name, one in endpoints.items()],
         "point": course.point,
     }
@@ -158,7 +158,7 @@ def shapes(found: Mapping[str, Any]) -> dict[str, str]:
             [(each["endpoint"], each["family"]) for each in one["endpoints"]],
             seldom(one["endpoints"]),
             [each["reason"] for each in one["reasons"]],
-            [kind for kind, count in one["errors"].items() if count],
+            [kind for kind, count in one["besides"].items() if count],
         ]
         for one in found["services"]
     ]

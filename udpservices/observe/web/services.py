@@ -6,7 +6,9 @@ from typing import Any
 from udpservices.observe.web.elements import Markup, column, element, figure, mark, number, numbers, row_head, table
 from udpservices.observe.web.report import seldom
 
-_ERRORS = {
+_BESIDES = {
+    "filtered": "by the kernel's filter, about",
+    "would_refuse": "but for a dry run",
     "network_errors": "network errors",
     "protocol_errors": "exceptions of the protocol",
     "policy_errors": "exceptions of the policies",
@@ -131,11 +133,11 @@ def _reasons(path: str, label: str, one: Mapping[str, Any]) -> Markup:
         for index, each in enumerate(one["reasons"])
     ]
     rows += [
-        element("tr", row_head(text), element("td"), number(f"{path}.errors.{kind}", "count", one["errors"][kind]))
-        for kind, text in _ERRORS.items()
-        if one["errors"][kind]
+        element("tr", row_head(text), element("td"), number(f"{path}.besides.{kind}", "count", one["besides"][kind]))
+        for kind, text in _BESIDES.items()
+        if one["besides"][kind]
     ]
     if not rows:
         return element("p", "Nothing dropped, no errors.", class_="empty")
     heads = [element("tr", column("Reason"), numbers("now"), numbers("total"))]
-    return table("h3", f"{label}-reasons", "Dropped and failed", heads, rows)
+    return table("h3", f"{label}-reasons", "Dropped, and failed", heads, rows)
