@@ -76,15 +76,16 @@ def test_workers() -> None:
     """What they do is added up, also of one that is no more."""
     with command(*ECHO, "--workers", "2") as (process, number):
         wait_until(lambda: get(process, "/readyz")[0] == 200, "the workers")
-        for turn in range(1, 11):
-            assert ask("127.0.0.1", number, b"hello") == b"hello"
-            wait_until(lambda turn=turn: received(process) == turn, "the count")
+        turns: list[bytes] = []
+        while len(turns) < 10:
+            turns.append(ask("127.0.0.1", number, b"hello"))
+            wait_until(lambda: received(process) >= len(turns), "the count")
         first, second = status(process)["workers"]
         assert first["state"] == second["state"] == "serving"
         os.kill(first["pid"], signal.SIGKILL)
         wait_until(lambda: status(process)["workers"][0]["restarts"] == 1, "the death to be noticed")
         wait_until(lambda: status(process)["workers"][0]["state"] == "serving", "another worker")
-        assert received(process) == 10
+        assert turns == [b"hello"] * received(process)
 
 
 def test_drain() -> None:
