@@ -77,6 +77,7 @@ OLDEST = (
     "aio",
     "endpoints",
     "foreign",
+    "observe/web",
     "policy",
     "reactors",
     "runtime",
