@@ -1,5 +1,6 @@
 """Whether services of this process are well: asked over UDP, whatever policies say, or judged by what they read."""
 
+import gc
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -298,12 +299,27 @@ def test_services_that_come_and_go(watched: Watched) -> None:
 
 
 @pytest.mark.usefixtures("hurry")
-def test_the_end_while_somebody_waits(watched: Watched) -> None:
-    watched.serve(Silent)
+def test_one_that_ends_while_it_is_asked(watched: Watched) -> None:
+    """As in a reload: nothing is said of it."""
+    watched.serve(Echo, label="kept")
+    ending = watched.serve(Silent, label="ending")
     asked = watched.health.ask()
     watched.turning.turn()
-    watched.health.close()
-    assert [state.is_well for state in watched.fired(asked)] == [False]
+    watched.stop(ending)
+    assert [state.service for state in watched.fired(asked)] == ["kept"]
+
+
+@pytest.mark.usefixtures("hurry")
+def test_the_end_while_somebody_waits(watched: Watched) -> None:
+    for label in ("one", "another"):
+        watched.serve(Silent, label=label)
+    with logged() as events:
+        asked = watched.health.ask()
+        watched.turning.turn()
+        watched.health.close()
+        assert not any(state.is_well for state in watched.fired(asked))
+        gc.collect()  # a failure that nobody handled is told then
+    assert [event["log_failure"] for event in events if "log_failure" in event] == []
     assert not probe_pairs.asked
 
 

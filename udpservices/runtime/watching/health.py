@@ -33,16 +33,13 @@ class _Place(NamedTuple):
     port: Any
     sock: socket.socket
     question: Question
+    #: What the log calls it, also when the socket is closed.
+    endpoint: str
 
     @property
     def key(self) -> tuple[Any, socket.AddressFamily]:
         """A service has one of each family."""
         return self.leaf, self.sock.family
-
-    @property
-    def endpoint(self) -> str:
-        """What the log calls it."""
-        return endpoint_of(self.sock)
 
     @property
     def heard(self) -> int:
@@ -118,9 +115,9 @@ class Health:
 
     def close(self) -> None:
         """Ask no more, unless somebody wants to know again; whoever waits is told so."""
+        self._keep({})
         if self._looking is not None:
             self._looking.cancel()
-        self._keep({})
 
     # Asking
 
@@ -133,11 +130,12 @@ class Health:
         if workers and not known.issuperset(self._probes.values()):
             await deferLater(self._reactor, HEARD)
         asked = [Deferred.fromCoroutine(self._ask(one, before)) for one in places if one.key in self._probes]
-        found += await gatherResults(asked)
+        found += await gatherResults(asked, consumeErrors=True)
         unread = self._unread.look(leaves)
         absent = next((_absence(worker) for worker in workers if not worker.is_up), "")
         states: dict[str, HealthState] = {}
-        for leaf in leaves:
+        running = frozenset(self._leaves())
+        for leaf in filter(running.__contains__, leaves):  # others have ended meanwhile
             by_workers = absent if hasattr(leaf, "question") else ""
             wrong = by_workers or ("leaves unread what has arrived" if leaf in unread else "")
             state = _state(leaf, [one for one in found if one.place.leaf is leaf], wrong)
@@ -197,7 +195,7 @@ def _places(leaf: Any) -> Iterator[_Place]:
         question = leaf.question if hasattr(leaf, "question") else question_of(port.protocol)
         if question is not None and sock.family not in families:
             families.add(sock.family)
-            yield _Place(leaf, port, sock, question)
+            yield _Place(leaf, port, sock, question, endpoint_of(sock))
 
 
 def _state(leaf: Any, found: Sequence[_Found], wrong: str) -> HealthState:
