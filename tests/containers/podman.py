@@ -24,7 +24,8 @@ echo held
 while sleep 3600; do :; done
 """
 
-_PODMAN = "podman --log-level fatal --root /run/root --runroot /run/runroot --tmpdir /run/libpod --events-backend none"
+_PLACES = ("--root", "/run/root", "--runroot", "/run/runroot", "--tmpdir", "/run/libpod")
+_SETTINGS = ("--runtime", "crun", "--log-level", "fatal", "--events-backend", "none")
 
 #: To build without a network of its own, and with the least that a machine must allow.
 BUILD = ("--isolation", "chroot", "--network", "host")
@@ -71,7 +72,7 @@ class Podman:
     def words(self) -> tuple[str, ...]:
         """What stands before podman's own words."""
         environment = ("env", "-u", "XDG_RUNTIME_DIR", "TMPDIR=/run/tmp")
-        return (tool("nsenter"), "-t", self._pid, "-m", "-p", "--", *environment, tool("podman"), *_PODMAN.split()[1:])
+        return (tool("nsenter"), "-t", self._pid, "-m", "-p", "--", *environment, tool("podman"), *_PLACES, *_SETTINGS)
 
     def run(self, *words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run podman to its end."""
