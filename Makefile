@@ -11,7 +11,7 @@ PYTEST := $(BIN)/pytest --numprocesses $(shell expr \( 3 \* $$(nproc) + 1 \) / 2
 # output keeps the first failure.
 ALONE := $(BIN)/pytest --last-failed --last-failed-no-failures none
 # What boots a system, runs a container or drives a browser, `make test-system` has.
-SYSTEM := tests/system tests/debian tests/containers tests/monitoring tests/browser tests/clusters
+SYSTEM := tests/system tests/debian tests/containers tests/monitoring tests/browser tests/clusters tests/site
 # Twisted's own port, whose defects are expected failures, is the same in all modes; tests/modes.py says what else is.
 OURS := -m 'not xfail' -k 'not test_stock'
 # The oldest Twisted that is served, in an environment of its own.
@@ -22,7 +22,7 @@ APPLICATIONS := .venv-applications
 # What makes the site, which nothing else needs.
 DOCS := .venv-docs
 
-.PHONY: run test test-modes test-long test-oldest test-applications test-system lint types unit coverage deb soak format bench fuzz docs vendor screenshots release clean
+.PHONY: run test test-modes test-long test-oldest test-newest test-applications test-system lint types unit coverage matrix deb soak format bench fuzz docs vendor screenshots release clean
 
 run: $(VENV)/installed
 	@echo 'Serving udpecho on UDP port 9999, IPv4 and IPv6; Ctrl-C stops it. Try it from another terminal:'
@@ -72,6 +72,14 @@ test-applications: $(VENV)/installed-for-tests $(APPLICATIONS)/installed
 test-system: $(VENV)/installed-for-tests
 	$(BIN)/pytest $(SYSTEM) || $(ALONE) $(SYSTEM)
 
+# With each Python that this machine has, and the oldest and the newest Twisted: tools/matrix.py has options. What depends
+# on Twisted, with the newest of them alone, where that is newer than this one: `make test-newest`.
+matrix:
+	$(PYTHON) tools/matrix.py $(MATRIX)
+
+test-newest:
+	$(PYTHON) tools/matrix.py --python newer --twisted newest -- --mode oldest
+
 # The Debian package, in dist/, built in a Debian 13 of its own; as root.
 deb: $(VENV)/installed-for-tests
 	$(BIN)/python -m tests.debian.building dist
@@ -113,7 +121,7 @@ release: $(VENV)/installed-for-tests
 	$(BIN)/python tools/release.py '$(VERSION)' --suite '$(SUITE)'
 
 clean:
-	rm -rf $(VENV) $(OLDEST) $(APPLICATIONS) $(DOCS)
+	rm -rf $(VENV) .venv-matrix $(OLDEST) $(APPLICATIONS) $(DOCS)
 
 $(VENV)/bin/python $(OLDEST)/bin/python $(APPLICATIONS)/bin/python $(DOCS)/bin/python: %/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

@@ -1,6 +1,9 @@
 """Docstrings as the site shows them, for griffe: their words are ours, their marks become Markdown's."""
 
 import re
+from collections.abc import Iterator
+from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 import griffe
@@ -25,16 +28,49 @@ def markdown(text: str) -> str:
         return f"[`{match[1]}`][{place}]" if place else match[0]
 
     text = re.sub(r"^ *::$\n", "", text, flags=re.MULTILINE)
-    text = re.sub(r"(?<=\w)::$", ":", text, flags=re.MULTILINE)
+    text = re.sub(r"(?<=\S)::$", ":", text, flags=re.MULTILINE)
     text = re.sub(r"(?<!`)``(?!`)(.+?)``", r"`\1`\0", text, flags=re.DOTALL)  # marked: what is code is no name
     text = re.sub(r"(?<!`)`([\w.]+)`(?![\0`])", linked, text)
     return text.replace("\0", "")
 
 
 class Docstrings(griffe.Extension):
-    """Turns each docstring into Markdown."""
+    """Turns each docstring into Markdown, and finds those that are comments; and the arguments of attrs' classes."""
 
     def on_object(self, *, obj: griffe.Object, loader: Any, **kwargs: Any) -> None:
         """Called by griffe for everything that it has read."""
-        if obj.docstring:
+        if obj.docstring is None and isinstance(obj, griffe.Attribute) and (text := _comment(obj)):
+            obj.docstring = griffe.Docstring(text, parent=obj)
+        if obj.docstring is not None:
             obj.docstring.value = markdown(obj.docstring.value)
+        if isinstance(obj, griffe.Class) and any(str(one.value).startswith("attrs.") for one in obj.decorators):
+            fields = [one for one in obj.attributes.values() if "instance-attribute" in one.labels and one.annotation]
+            obj.set_member("__init__", griffe.Function("__init__", parameters=griffe.Parameters(*_parameters(fields))))
+
+
+def _comment(attribute: griffe.Attribute) -> str:
+    """The lines above an attribute that start with ``#:``."""
+    if not isinstance(attribute.filepath, Path) or attribute.lineno is None:
+        return ""
+    above = reversed(attribute.filepath.read_text().splitlines()[: attribute.lineno - 1])
+    lines = list(takewhile(lambda line: line.strip().startswith("#:"), above))
+    return "\n".join(line.strip().removeprefix("#:").removeprefix(" ") for line in reversed(lines))
+
+
+def _parameters(fields: list[Any]) -> Iterator[griffe.Parameter]:
+    """What the class is called with."""
+    yield griffe.Parameter("self", kind=griffe.ParameterKind.positional_or_keyword)
+    for field in fields:
+        kind = griffe.ParameterKind.positional_or_keyword
+        name = field.name.removeprefix("_")
+        yield griffe.Parameter(name, annotation=field.annotation, kind=kind, default=_default(field.value))
+
+
+def _default(value: Any) -> Any:
+    """What stands for an argument that is not given, None for one that is needed."""
+    if not isinstance(value, griffe.ExprCall) or not str(value.function).startswith("attrs."):
+        return value
+    given = {one.name: one.value for one in value.arguments if isinstance(one, griffe.ExprKeyword)}
+    if str(value.function) == "attrs.Factory":
+        given["factory"] = value.arguments[0]
+    return f"{given['factory']}()" if "factory" in given else given.get("default")

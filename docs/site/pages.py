@@ -18,13 +18,16 @@ from docs.site.names import MODULES, ROOT, module_of, public_names
 BUILD = ROOT / "build"
 
 #: Pages that `docs/README.md` does not have.
-ABOUT = [Path(name) for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "benchmarks/README.md")]
+ABOUT = [
+    Path(name)
+    for name in ("CONTRIBUTING.md", "CODE_OF_CONDUCT.md", "SECURITY.md", "CHANGELOG.md", "benchmarks/README.md")
+]
 
 #: What pages show as it is.
 PICTURES = (".png", ".svg")
 
 #: What the theme reads, and is no page.
-ASSETS = ["frame-worker.js", "style.css"]
+ASSETS = ["frame-worker.js", "style.css", "tables.js"]
 
 _FENCE = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<=\]\()([^)\s#]+)(#[^)\s]*)?(?=\))")
@@ -33,14 +36,15 @@ _NO_SOURCE = {"__pycache__", "dropin.cache", "build", "dist"}
 
 
 def page_of(path: Path) -> Path:
-    """Where the page of a file or a folder lies among the pages, as the file does in the project."""
+    """Where the page of a file or a folder lies among the pages, as the file does in the project; nothing is hidden."""
+    seen = Path(*(part.lstrip(".") for part in path.parts))
     if (ROOT / path).is_dir():
-        return path / "README.md"
+        return seen / "README.md"
     if path.suffix in (".md", *PICTURES):
-        return path
+        return seen
     if (module := module_of(path)) in MODULES:
         return Path("docs", "api", f"{module}.md")
-    return path.with_name(f"{path.name}.md")
+    return seen.with_name(f"{seen.name}.md")
 
 
 class Pages:
@@ -75,6 +79,8 @@ class Pages:
             if re.match(r"\w+:", match[1]):
                 return match[0]
             target = (ROOT / path.parent / match[1]).resolve().relative_to(ROOT)
+            if not (ROOT / target).exists():
+                raise SystemExit(f"{path} links to {target}, which is not there")
             self.add(target)
             return os.path.relpath(page_of(target), path.parent) + (match[2] or "")
 
