@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -43,6 +44,7 @@ def shown() -> dict[str, list[str]]:
 def main() -> int:
     """Take them; the exit status."""
     os.environ["TZ"] = "UTC"
+    time.tzset()
     with Browser() as browser:
         for name, (size, scheme) in SHOTS.items():
             page = browser.open(_NOWHERE, size=size, scheme=scheme, instead=shown())

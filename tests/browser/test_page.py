@@ -10,7 +10,13 @@ from tests.support import ask, udp_socket
 
 SIZES = {"wide": (1280, 900), "narrow": (360, 740)}
 
-RECEIVED = "127.0.0.1:{port}/udp ipv4"
+# Remembers each source of events that a page opens.
+KNOWN_STREAMS = """
+    window.streams = [];
+    window.EventSource = class extends EventSource {
+        constructor(url) { super(url); streams.push(this); }
+    };
+"""
 
 
 def total(page: Page, kind: str) -> str:
@@ -69,15 +75,36 @@ def test_page_survives_a_restart_of_the_service(browser: Browser) -> None:
         page.evaluate("window.isTheSame = true")
         first.process.stop()
         page.wait_for_text("connection lost, trying again", "#link")
+        assert page.evaluate("document.title").startswith("(lost) ")
     with serving_echo(port=first.port, web=first.web) as second:
         page.wait_for_text("live", "#link")
         page.wait_for_text(f"process {second.process.pid}", "footer")
         wait_for_total(page, "received", "0")
         ask("127.0.0.1", second.port, b"x")
         wait_for_total(page, "received", "1")
+        assert not page.evaluate("document.title").startswith("(lost) ")
     assert page.evaluate("window.isTheSame")
     lost = ("net::ERR_CONNECTION_REFUSED", "net::ERR_INCOMPLETE_CHUNKED_ENCODING", "net::ERR_CONNECTION_RESET")
     assert [line for line in page.said if not any(word in line for word in lost)] == []
+    page.close()
+
+
+def test_page_that_nobody_sees_asks_for_nothing(browser: Browser, echo: Echo) -> None:
+    """And goes on where it is seen again."""
+    page = browser.open(echo.url, first=KNOWN_STREAMS)
+    page.wait_for_text("live", "#link")
+    open_streams = "streams.filter(({ readyState }) => readyState !== EventSource.CLOSED).length"
+    assert page.evaluate(open_streams) == 1
+    show = "Object.defineProperty(document, 'hidden', {{ value: {}, configurable: true }});"
+    tell = "document.dispatchEvent(new Event('visibilitychange'))"
+    page.evaluate(show.format("true") + tell)
+    assert page.evaluate(open_streams) == 0
+    ask("127.0.0.1", echo.port, b"x")
+    page.evaluate(show.format("false") + tell)
+    wait_for_total(page, "received", "1")
+    assert page.evaluate(open_streams) == 1
+    assert page.text("#link") == "live"
+    assert page.said == []
     page.close()
 
 

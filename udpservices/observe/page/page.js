@@ -233,14 +233,15 @@
 
   let stream = null;
   let heard = 0;
-  let report = null;
   let marked = 0;
   const link = document.getElementById("link");
+  const { title } = document;
 
   function tell(text, isLost) {
     if (link.textContent === text) return;
     link.textContent = text;
     link.classList.toggle("lost", isLost);
+    document.title = isLost ? `(lost) ${title}` : title;
   }
 
   async function recall() {
@@ -255,7 +256,7 @@
 
   function take(message) {
     heard = Date.now();
-    report = JSON.parse(message.data);
+    const report = JSON.parse(message.data);
     tell("live", false);
     let newest = 0;
     for (const { name, point } of report.services) {
@@ -265,7 +266,6 @@
     }
     const names = new Set(report.services.map(({ name }) => name));
     for (const name of courses.keys()) if (!names.has(name)) courses.delete(name);
-    if (document.hidden) return;
     show(report);
     if (newest !== marked) redraw();
     marked = newest;
@@ -275,26 +275,27 @@
   function connect() {
     stream?.close();
     heard = Date.now();
-    stream = new EventSource("/events");
-    stream.onopen = recall;
-    stream.onmessage = take;
-    stream.onerror = () => {
+    const opened = (stream = new EventSource("/events"));
+    opened.onopen = recall;
+    opened.onmessage = take;
+    opened.onerror = () => {
+      if (opened !== stream) return;
       tell("connection lost, trying again", true);
-      if (stream.readyState === EventSource.CLOSED) heard = Date.now() - SILENT + AGAIN;
+      if (opened.readyState === EventSource.CLOSED) heard = Date.now() - SILENT + AGAIN;
     };
   }
 
   setInterval(() => {
-    if (Date.now() - heard <= SILENT) return;
+    if (!stream || Date.now() - heard <= SILENT) return;
     tell("connection lost, trying again", true);
     connect();
   }, 1000);
 
+  // A page that nobody sees asks for nothing: a browser has few connections to a server.
   document.addEventListener("visibilitychange", () => {
-    if (document.hidden || !report) return;
-    show(report);
-    redraw();
-    renew(report.shapes);
+    if (!document.hidden) return connect();
+    stream?.close();
+    stream = null;
   });
 
   // What the server wrote is painted first, and the library of charts is read after it.

@@ -110,7 +110,7 @@ def _state(process: Mapping[str, Any]) -> list[Markup]:
 
 def _time(when: float) -> Markup:
     moment = datetime.fromtimestamp(when).astimezone()
-    return element("time", moment.strftime("%b %d %H:%M:%S"), datetime=moment.isoformat(timespec="seconds"))
+    return element("time", moment.strftime("%b %d %H:%M:%S %Z"), datetime=moment.isoformat(timespec="seconds"))
 
 
 def _section(name: str, *content: Markup) -> list[Markup]:
