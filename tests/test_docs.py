@@ -69,6 +69,7 @@ def sessions(section: Section) -> list[Command]:
 IN_A_SYSTEM_OF_THEIR_OWN = {
     "docs/anycast.md": "tests/clusters/anycast.py",
     "docs/container.md": "tests/containers/test_page.py",
+    "docs/load-balancer.md": "tests/clusters/balancer.py",
     "docs/sizing.md": "tests/test_sizing.py",
     "docs/systemd.md": "tests/system/test_page.py",
 }

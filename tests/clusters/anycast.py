@@ -52,7 +52,7 @@ class Node:
     def __enter__(self) -> Self:
         self.folder.mkdir()
         _write_names(self.folder, self._names)
-        follow(_PAGE, "A node", self.host, self.folder, {"/etc/exabgp": self.folder})
+        follow(_PAGE, "A node", self.host, self.folder, {"/etc/exabgp": str(self.folder)})
         self.speak()
         return self
 
@@ -109,7 +109,8 @@ class Router:
         """It routes meanwhile."""
         self._folder.mkdir()
         _write_names(self._folder, self._names)
-        follow(_PAGE, "The router", self.host, self._folder, {"/etc/bird": self._folder, "/etc/sysctl.d": self._folder})
+        instead = dict.fromkeys(("/etc/bird", "/etc/sysctl.d"), str(self._folder))
+        follow(_PAGE, "The router", self.host, self._folder, instead)
         for interface in ("all", INTERFACE):  # its client is on the same Ethernet, and shall not learn that
             self.host.sysctl(f"ipv4.conf.{interface}.send_redirects", 0)
         words = ("-d", "-c", self._folder / "bird.conf", "-s", self._folder / "bird.ctl")

@@ -18,14 +18,19 @@ def variables(path: Path) -> dict[str, str]:
     return dict(re.findall(r"^(\w+)=(.*)$", path.read_text(), re.MULTILINE))
 
 
-def follow(page: Page, title: str, host: Host, folder: Path, instead: Mapping[str, str | Path]) -> None:
-    """Run what a section shows on a host, in a folder that has a clone's files; `instead` has texts, by those of it."""
+def follow(
+    page: Page, title: str, host: Host, folder: Path, instead: Mapping[str, str], step: int | None = None
+) -> None:
+    """Run what a section shows on a host, or one command of it, in a folder that has a clone's files.
+
+    `instead` has what stands in for texts of the page, by these.
+    """
     (section,) = [section for section in page.sections if section.title == title]
     shown = [command.text for block in section.blocks if block.language == "console" for command in commands(block)]
-    script = "\n".join(text for text in shown if not text.startswith(_NOT_DONE))
+    done = [text for text in shown if not text.startswith(_NOT_DONE)]
+    script = "\n".join(done if step is None else [done[step]])
     for text, other in instead.items():
-        assert text in script, text
-        script = script.replace(text, str(other))
+        script = script.replace(text, other)
     if not (folder / "config").exists():
         (folder / "config").symlink_to(ROOT / "config")
     for word in ("envsubst", "sysctl"):
