@@ -40,6 +40,7 @@ ALL_PAGES = [
 NOT_RUN = {
     ("README.md", "make test"): "is what runs this; test_make_… look at what it does",
     ("README.md", "pip install '.[metrics]'"): "tests/packaging installs the project in every way",
+    ("docs/install.md", "pip install '.[metrics]'"): "tests/packaging installs the project in every way",
     ("docs/kubernetes.md", "kubectl apply -k config/kubernetes/deployment"): (
         "needs a cluster; tests/containers looks at what it would apply"
     ),
@@ -69,6 +70,7 @@ def sessions(section: Section) -> list[Command]:
 IN_A_SYSTEM_OF_THEIR_OWN = {
     "docs/anycast.md": "tests/clusters/anycast.py",
     "docs/container.md": "tests/containers/test_page.py",
+    "docs/debian.md": "tests/debian/test_page.py",
     "docs/load-balancer.md": "tests/clusters/balancer.py",
     "docs/sizing.md": "tests/test_sizing.py",
     "docs/systemd.md": "tests/system/test_page.py",

@@ -49,9 +49,16 @@ def newer(workshop: Guest, package: Path, tmp_path_factory: pytest.TempPathFacto
 
 
 @contextlib.contextmanager
-def _installed(package: Path, newer: Path) -> Iterator[Guest]:
+def has_dependencies() -> Iterator[Guest]:
+    """A guest that has what the package depends on."""
     with Guest(debian(SUITE, "python3-twisted")) as guest:
         guest.write("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n")
+        yield guest
+
+
+@contextlib.contextmanager
+def _installed(package: Path, newer: Path) -> Iterator[Guest]:
+    with has_dependencies() as guest:
         for path in (package, newer):
             guest.copy(path, f"{PACKAGES}/{path.name}")
         install(guest, package)
