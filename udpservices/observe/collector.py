@@ -1,14 +1,13 @@
 """What Prometheus reads of a process: each series, made of a snapshot.
 
-The collector yields the families of prometheus-client, so that it can stand in any registry. Its labels know their own
-text: a thousand lines are written in a few milliseconds, of which the library's writer needs some fifteen.
+The collector yields the families of prometheus-client, so that it can stand in any registry.
 """
 
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.metrics_core import Metric
@@ -18,6 +17,7 @@ from prometheus_client.utils import floatToGoString
 
 import twisted
 from udpservices import __version__
+from udpservices.observe.exposition import NONE, Labels, family_of, labels_of, written
 from udpservices.observe.snapshot import EndpointState, Snapshot
 from udpservices.observe.source import Source
 from udpservices.policy.guard.reasons import DENIED, NOT_ALLOWED, OWN_PORT, SOURCE_PORT
@@ -33,36 +33,6 @@ FROM_THE_START = (
     "withheld",
     *(reason.name for reason in (SOURCE_PORT, OWN_PORT, NOT_ALLOWED, DENIED, RATE)),
 )
-
-
-class Labels(dict[str, str]):
-    """Labels of a series, which know how they are written."""
-
-    __slots__ = ("text",)
-
-    def __init__(self, labels: Mapping[str, str], text: str) -> None:
-        """`text` is what stands between braces."""
-        super().__init__(labels)
-        self.text = text
-
-    def and_also(self, name: str, value: str) -> "Labels":
-        """These labels and one more."""
-        pair = f'{name}="{_escaped(value)}"'
-        return Labels({**self, name: value}, f"{self.text},{pair}" if self.text else pair)
-
-
-def _escaped(value: str) -> str:
-    return value if value.isalnum() else value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
-
-
-_NONE = Labels({}, "")
-
-
-def _labels(**values: str) -> Labels:
-    labels = _NONE
-    for name, value in values.items():
-        labels = labels.and_also(name, value)
-    return labels
 
 
 class Each(NamedTuple):
@@ -181,7 +151,7 @@ def renderer(source: Source) -> Callable[[], tuple[bytes, bytes]]:
     ProcessCollector(registry=process)
 
     def render() -> tuple[bytes, bytes]:
-        return CONTENT_TYPE, _written(collector.collect()).encode() + generate_latest(process)
+        return CONTENT_TYPE, written(collector.collect()).encode() + generate_latest(process)
 
     return render
 
@@ -192,21 +162,21 @@ class SnapshotCollector(Collector):
     def __init__(self, source: Source) -> None:
         """`source` is the process that is shown."""
         self._source = source
-        self._build = _labels(version=__version__, python=platform.python_version(), twisted=twisted.__version__)
+        self._build = labels_of(version=__version__, python=platform.python_version(), twisted=twisted.__version__)
 
     def collect(self) -> Iterator[Metric]:
         """Each family, the samples' labels being `Labels`."""
         snapshot = self._source.snapshot()
         labelled = _labelled(one for one in snapshot.endpoints if not _is_stream(one))
         for name, kind, documentation, value in EACH:
-            yield _family(name, kind, documentation, ((labels, value(one)) for labels, one in labelled))
-        yield _family(
+            yield family_of(name, kind, documentation, ((labels, value(one)) for labels, one in labelled))
+        yield family_of(
             "udpservices_dropped_datagrams",
             "counter",
             "Datagrams that did not get where they should, by reason.",
             _by_reason(labelled, lambda counters: {**dict.fromkeys(FROM_THE_START, 0), **counters.dropped_by_reason()}),
         )
-        yield _family(
+        yield family_of(
             "udpservices_would_refuse_datagrams",
             "counter",
             "Datagrams delivered that the guard would have refused but for its dry run, by reason.",
@@ -219,11 +189,11 @@ class SnapshotCollector(Collector):
 
     def _of_process(self, snapshot: Snapshot) -> Iterator[Metric]:
         reloads = snapshot.reloads
-        yield _family(
+        yield family_of(
             "udpservices_reloads",
             "counter",
             "Reloads, by their result.",
-            [(_labels(result="success"), reloads.succeeded), (_labels(result="failure"), reloads.failed)],
+            [(labels_of(result="success"), reloads.succeeded), (labels_of(result="failure"), reloads.failed)],
         )
         yield _gauge("last_reload_successful", "Whether the last reload was one; 1 before the first.", reloads.is_good)
         yield _gauge(
@@ -245,7 +215,7 @@ def _labelled(endpoints: Iterable[EndpointState]) -> list[tuple[Labels, Endpoint
         name = (one.service, one.endpoint, one.family)
         found[name] = _together(found[name], one) if name in found else one
     return [
-        (_labels(service=service, endpoint=endpoint, family=family), one)
+        (labels_of(service=service, endpoint=endpoint, family=family), one)
         for (service, endpoint, family), one in found.items()
     ]
 
@@ -261,15 +231,8 @@ def _together(one: EndpointState, other: EndpointState) -> EndpointState:
     )
 
 
-def _family(name: str, kind: str, documentation: str, values: Iterable[tuple[Labels, float]]) -> Metric:
-    family = Metric(name, documentation, kind)
-    sample = f"{name}_total" if kind == "counter" else name
-    family.samples = [Sample(sample, labels, value) for labels, value in values]
-    return family
-
-
-def _gauge(name: str, documentation: str, value: float, labels: Labels = _NONE) -> Metric:
-    return _family(f"udpservices_{name}", "gauge", documentation, [(labels, value)])
+def _gauge(name: str, documentation: str, value: float, labels: Labels = NONE) -> Metric:
+    return family_of(f"udpservices_{name}", "gauge", documentation, [(labels, value)])
 
 
 def _by_reason(
@@ -296,13 +259,13 @@ def _answer_times(labelled: Iterable[tuple[Labels, EndpointState]]) -> Metric:
 
 
 def _of_streams(labelled: Sequence[tuple[Labels, EndpointState]]) -> Iterator[Metric]:
-    yield _family(
+    yield family_of(
         "udpservices_tcp_connections",
         "gauge",
         "Open connections, of TCP or a Unix socket.",
         ((labels, one.connections) for labels, one in labelled),
     )
-    yield _family(
+    yield family_of(
         "udpservices_refused_tcp_connections",
         "counter",
         "Connections that were refused, by reason.",
@@ -314,35 +277,22 @@ def _of_streams(labelled: Sequence[tuple[Labels, EndpointState]]) -> Iterator[Me
 
 def _of_workers(snapshot: Snapshot) -> Iterator[Metric]:
     """What is of each worker, and the lag, which the parent has too."""
-    lanes = [(_labels(worker=str(one.lane)), one) for one in snapshot.workers]
-    yield _family(
+    lanes = [(labels_of(worker=str(one.lane)), one) for one in snapshot.workers]
+    yield family_of(
         "udpservices_worker_up",
         "gauge",
         "Whether the worker serves, and was there of late.",
         [(labels, one.is_up) for labels, one in lanes],
     )
-    yield _family(
+    yield family_of(
         "udpservices_worker_restarts",
         "counter",
         "How many workers were replaced in this place.",
         [(labels, one.restarts) for labels, one in lanes],
     )
-    yield _family(
+    yield family_of(
         "udpservices_reactor_lag_seconds",
         "gauge",
         "Time by which the reactor came late to a timer at most, of late; the worker is empty for the parent.",
-        [(_labels(worker=""), snapshot.lag), *((labels, one.lag) for labels, one in lanes)],
+        [(labels_of(worker=""), snapshot.lag), *((labels, one.lag) for labels, one in lanes)],
     )
-
-
-def _written(families: Iterable[Metric]) -> str:
-    """The text of families whose labels are `Labels`."""
-    lines = []
-    for family in families:
-        name = f"{family.name}_total" if family.type == "counter" else family.name
-        lines.append(f"# HELP {name} {family.documentation}\n# TYPE {name} {family.type}\n")
-        for name, labels, value, *_ in family.samples:
-            number = int(value) if isinstance(value, int) else floatToGoString(value)
-            inner = cast("Labels", labels).text
-            lines.append(f"{name}{{{inner}}} {number}\n" if inner else f"{name} {number}\n")
-    return "".join(lines)
