@@ -103,6 +103,14 @@ def test_one_that_answers(watched: Watched, make: Callable[[], Any], endpoint: s
     assert was_asked_alone(service, 1)
 
 
+def test_each_reactor(turning: Turning) -> None:
+    with ExitStack() as stack:
+        watched = Watched(turning, stack)
+        service = watched.serve(Echo)
+        assert watched.states()["it"].is_well
+        assert was_asked_alone(service, 1)
+
+
 def test_both_families(watched: Watched) -> None:
     """Where nothing is said, there is a socket of each."""
     service = watched.serve(Echo, "0")
