@@ -11,6 +11,7 @@ from docs.site.names import MODULES, public_names
 from docs.site.pages import ABOUT, Pages, order
 from tests.markdown import Page
 from tests.support import ROOT, run, tool
+from udpservices.transport.counters import Counters
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +78,14 @@ def test_a_wrong_link_and_a_foreign_script_are_told(tmp_path: Path) -> None:
         "a.html points to b.html#there, which is not there",
         "a.html points to c.html, which is not there",
     ]
+
+
+def test_drawing_names_every_counter_of_what_is_dropped() -> None:
+    """Each that `dropped` is the sum of, and the kernel's part of the guard."""
+    drawn = re.findall("\N{MINUS SIGN} ([a-z_, ]+)<", (ROOT / "docs" / "path.svg").read_text())
+    words = {word for text in drawn for word in text.split(", ")}
+    summed = set(
+        re.findall(r"`(\w+)`", Page(ROOT / "docs" / "faults.md").prose.partition("is the sum of")[2].partition(";")[0])
+    )
+    assert words == {*summed, "filtered"}
+    assert all(hasattr(Counters(), word) for word in words)
