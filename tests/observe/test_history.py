@@ -6,8 +6,8 @@ import pytest
 from twisted.internet.task import Clock
 
 from tests.observe.web.processes import counters, endpoint, snapshot
-from udpservices.observe.history import EVERY, POINTS, History, Name, Point, percentile
-from udpservices.observe.snapshot import EndpointState
+from udpservices.observe.history import EVERY, POINTS, History, Point, percentile
+from udpservices.observe.snapshot import EndpointState, Name
 from udpservices.transport.counters import ANSWER_BOUNDS, Counters
 
 ECHO = Name("udpecho", "127.0.0.1:9999/udp", "ipv4")

@@ -5,7 +5,6 @@ The collector yields the families of prometheus-client, so that it can stand in 
 
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -18,7 +17,7 @@ from prometheus_client.utils import floatToGoString
 import twisted
 from udpservices import __version__
 from udpservices.observe.exposition import NONE, Labels, family_of, labels_of, written
-from udpservices.observe.snapshot import EndpointState, Snapshot
+from udpservices.observe.snapshot import EndpointState, Snapshot, together
 from udpservices.observe.source import Source
 from udpservices.policy.guard.reasons import DENIED, NOT_ALLOWED, OWN_PORT, SOURCE_PORT
 from udpservices.policy.limits import RATE
@@ -209,26 +208,8 @@ def _is_stream(one: EndpointState) -> bool:
 
 
 def _labelled(endpoints: Iterable[EndpointState]) -> list[tuple[Labels, EndpointState]]:
-    """Each endpoint with its labels. Those that a service has twice, as sockets that share a port are, are one."""
-    found: dict[tuple[str, str, str], EndpointState] = {}
-    for one in endpoints:
-        name = (one.service, one.endpoint, one.family)
-        found[name] = _together(found[name], one) if name in found else one
-    return [
-        (labels_of(service=service, endpoint=endpoint, family=family), one)
-        for (service, endpoint, family), one in found.items()
-    ]
-
-
-def _together(one: EndpointState, other: EndpointState) -> EndpointState:
-    return replace(
-        one,
-        counters=one.counters + other.counters,
-        queued=one.queued + other.queued,
-        room=one.room + other.room,
-        tracked=one.tracked + other.tracked,
-        connections=one.connections + other.connections,
-    )
+    """Each endpoint with its labels."""
+    return [(labels_of(**name._asdict()), one) for name, one in together(endpoints).items()]
 
 
 def _gauge(name: str, documentation: str, value: float, labels: Labels = NONE) -> Metric:

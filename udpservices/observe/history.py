@@ -6,11 +6,11 @@ Snapshots have counts since a start. A reload starts anew, and so does a count t
 import json
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
-from udpservices.observe.snapshot import EndpointState, Snapshot
+from udpservices.observe.snapshot import Name, Snapshot, together
 from udpservices.transport.counters import ANSWER_BOUNDS, Counters
 
 #: A point of a chart stands for so many seconds.
@@ -29,14 +29,6 @@ _NEARLY = 0.9
 _Key = TypeVar("_Key", str, int)
 
 
-class Name(NamedTuple):
-    """What tells one endpoint of a process from another."""
-
-    service: str
-    endpoint: str
-    family: str
-
-
 class Point(NamedTuple):
     """A service in one point of its chart: datagrams a second, and seconds to an answer where some were sampled."""
 
@@ -46,27 +38,6 @@ class Point(NamedTuple):
     dropped: float
     p50: float | None
     p99: float | None
-
-
-def together(endpoints: Iterable[EndpointState]) -> dict[Name, EndpointState]:
-    """Endpoints by name, in order. Those that a service has twice, as sockets that share a port are, are one."""
-    found: dict[Name, EndpointState] = {}
-    for one in endpoints:
-        name = Name(one.service, one.endpoint, one.family)
-        before = found.get(name)
-        found[name] = one if before is None else _sum(before, one)
-    return found
-
-
-def _sum(one: EndpointState, other: EndpointState) -> EndpointState:
-    return replace(
-        one,
-        counters=one.counters + other.counters,
-        queued=one.queued + other.queued,
-        room=one.room + other.room,
-        tracked=one.tracked + other.tracked,
-        connections=one.connections + other.connections,
-    )
 
 
 def dropped_by_reason(counters: Counters) -> dict[str, int]:

@@ -1,7 +1,8 @@
 """What is to be seen of a process of services at one moment: metrics, page and health are made of it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from udpservices.transport.counters import Counters
 
@@ -113,3 +114,32 @@ class Snapshot:
     is_draining: bool = False
     #: The last ones, oldest first.
     lines: Sequence[LogLine] = ()
+
+
+class Name(NamedTuple):
+    """What tells one endpoint of a process from another."""
+
+    service: str
+    endpoint: str
+    family: str
+
+
+def together(endpoints: Iterable[EndpointState]) -> dict[Name, EndpointState]:
+    """Endpoints by name, in order. Those that a service has twice, as sockets that share a port are, are one."""
+    found: dict[Name, EndpointState] = {}
+    for one in endpoints:
+        name = Name(one.service, one.endpoint, one.family)
+        before = found.get(name)
+        found[name] = one if before is None else _sum(before, one)
+    return found
+
+
+def _sum(one: EndpointState, other: EndpointState) -> EndpointState:
+    return replace(
+        one,
+        counters=one.counters + other.counters,
+        queued=one.queued + other.queued,
+        room=one.room + other.room,
+        tracked=one.tracked + other.tracked,
+        connections=one.connections + other.connections,
+    )

@@ -11,8 +11,8 @@ from zlib import crc32
 
 import twisted
 from udpservices import __version__
-from udpservices.observe.history import Course, History, Name, dropped_by_reason, together
-from udpservices.observe.snapshot import EndpointState, HealthState, Snapshot
+from udpservices.observe.history import Course, History, dropped_by_reason
+from udpservices.observe.snapshot import EndpointState, HealthState, Name, Snapshot, together
 
 #: What else ports count that is not as it should be.
 BESIDES = ("filtered", "would_refuse", "network_errors", "protocol_errors", "policy_errors", "port_errors")
