@@ -73,7 +73,7 @@ class Node:
         """Start the service, by default ``udpecho``."""
         command = self.host.start(BIN / "udpservices", *(words or ("udpecho",)), *OPTIONS, cwd=self.folder)
         self.service = self._open.enter_context(command)
-        self.service.wait_for(r"listening on \[::\]:")
+        self.service.wait_for(r"listening on \[::\]:", _PATIENCE)
         wait_for_handlers(self.service)
 
     def signal(self, number: int) -> None:

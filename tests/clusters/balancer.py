@@ -18,6 +18,9 @@ _PAGE = Page(ROOT / "docs" / "load-balancer.md")
 
 PORT = 9999
 
+#: How long anything may take on a busy machine, in seconds.
+PATIENCE = 60.0
+
 # The hosts' network for IPv6 in place of the page's; that for IPv4 is the same.
 _NETWORK = ("2001:db8::", "fd00:db8::")
 
@@ -56,7 +59,7 @@ class Backend:
         """It serves ``udpecho`` meanwhile."""
         words = ("udpecho", "--port", str(PORT), "--log-datagrams", *options)
         with self.host.start(BIN / "udpservices", *words) as process:
-            process.wait_for(r"listening on \[::\]:")
+            process.wait_for(r"listening on \[::\]:", PATIENCE)
             wait_for_handlers(process)
             try:
                 yield process

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clusters.balancer import HERE, PORT, THERE, Balancer, balancer
+from tests.clusters.balancer import HERE, PATIENCE, PORT, THERE, Balancer, balancer
 from tests.support import Process, wait_until
 
 # nginx's socket is no larger than it may be without rights: at this rate it has a second of it on any machine.
@@ -41,7 +41,7 @@ def test_drain(front: Balancer) -> None:
         load.sends(RATE)
         with front.backends[1].serving() as again:
             front.follow("Take a backend out", 1)
-            again.wait_for("received")
+            again.wait_for("received", PATIENCE)
             load.keeps_up()
             assert load.end() == 0
 
