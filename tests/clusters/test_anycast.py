@@ -105,15 +105,6 @@ def test_exabgp_is_killed(two_nodes: Site) -> None:
     two_nodes.wait_for(rest, mute)
 
 
-def test_nothing_is_announced_before_it_is_served(tmp_path: Path) -> None:
-    with site(tmp_path) as found:
-        one, other = found.nodes
-        one.serve()
-        found.wait_for(one)
-        other.serve()
-        found.wait_for(one, other)
-
-
 class Flows:
     """Connected sockets of the client's, which hear the address that they asked and no other."""
 
@@ -141,23 +132,29 @@ class Flows:
             sock.close()
 
 
-@pytest.mark.parametrize("family", ANYCAST)
-def test_a_flow_keeps_its_node(family: str, tmp_path: Path) -> None:
+def serve_names(node: Node) -> None:
+    """Have a node answer by its name."""
+    name = node.folder.name
+    (node.folder / "who.py").write_text(f"def answer(datagram, peer):\n    return b'{name}'\n")
+    node.serve("udpserve", "--protocol", "who.answer")
+
+
+def test_a_flow_keeps_its_node(tmp_path: Path) -> None:
     """As long as the paths are the same; the answers leave from the address that was asked."""
-    with site(tmp_path) as found:
-        for node in found.nodes:
-            name = node.folder.name
-            (node.folder / "who.py").write_text(f"def answer(datagram, peer):\n    return b'{name}'\n")
-            node.serve("udpserve", "--protocol", "who.answer")
-        found.wait_for(*found.nodes)
-        with contextlib.closing(Flows(found, family, 64)) as flows:
-            before = wait_until(flows.of_both, "flows to both nodes")
-            wait_until(lambda: flows.nodes() == before, "them to keep their nodes")
-            with found.nodes[1].disabled():
-                found.wait_for(found.nodes[0])
-                assert set(flows.nodes()) == {"node1"}
-            found.wait_for(*found.nodes)
-            wait_until(lambda: flows.nodes() == before, "them to return")
+    with site(tmp_path) as found, contextlib.ExitStack() as opened:
+        one, other = found.nodes
+        serve_names(one)
+        found.wait_for(one)  # and not for one that does not serve yet
+        serve_names(other)
+        found.wait_for(one, other)
+        flows = [opened.enter_context(contextlib.closing(Flows(found, family, 64))) for family in ANYCAST]
+        before = [wait_until(those.of_both, "flows to both nodes") for those in flows]
+        wait_until(lambda: [those.nodes() for those in flows] == before, "them to keep their nodes")
+        with other.disabled():
+            found.wait_for(one)
+            assert [set(those.nodes()) for those in flows] == [{"node1"}, {"node1"}]
+        found.wait_for(one, other)
+        wait_until(lambda: [those.nodes() for those in flows] == before, "them to return")
 
 
 def test_every_name_of_a_recipe_is_explained() -> None:

@@ -5,22 +5,14 @@ import os
 import re
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.clusters.balancer import HERE, PATIENCE, PORT, THERE, Balancer, balancer
+from tests.clusters.balancer import HERE, PATIENCE, PORT, THERE, Balancer
 from tests.support import Process, wait_until
 
 # nginx's socket is no larger than it may be without rights: at this rate it has a second of it on any machine.
 RATE = 200
-
-
-@pytest.fixture
-def front(tmp_path: Path) -> Iterator[Balancer]:
-    """Nothing runs on it yet."""
-    with balancer(tmp_path) as found:
-        yield found
 
 
 @contextlib.contextmanager
