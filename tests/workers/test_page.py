@@ -65,14 +65,33 @@ def test_the_other_process_has_it(page: Page) -> None:
 def test_a_write_that_was_not_finished(page: Page) -> None:
     """The half that is whole is the one before, until all of the next one is there."""
     page.write(one(A, received=1))
-    before = page._memory[:]
+    before = page._memory[:4096]
     page.write(one(A, received=2))
-    after = page._memory[:]
-    for written in range(_HEAD, min(len(after), 4096)):
-        page._memory[:] = before[:_HEAD] + after[_HEAD:written] + before[written:]
-        assert page.read() == one(A, received=1)
+    after = page._memory[:4096]
+    for written in range(_HEAD, len(after)):
+        page._memory[:4096] = before[:_HEAD] + after[_HEAD:written] + before[written:]
+        with closing(Page(os.dup(page.descriptor))) as other:
+            assert other.read() == one(A, received=1)
         if written > _HEAD + 64 and before[written:] == after[written:]:
             break
+
+
+def test_what_was_read_already(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of hundreds of services asks for what was done for it: to read all for each would take seconds."""
+    page.write(one(A, received=1))
+    read = page.read()
+    monkeypatch.setattr("udpservices.runtime.workers.page.marshal.loads", lambda content: pytest.fail("read again"))
+    assert page.read() is read
+
+
+def test_a_thousand_services(page: Page) -> None:
+    """With two endpoints each, and all that can be counted."""
+    counters = Counters(
+        received=1 << 40, refused=Counter(rate=1 << 40, denied=1 << 40), answer_times=Counter(range(15))
+    )
+    told = Told({(number, f"{host}:9999/udp"): counters for number in range(1000) for host in ("0.0.0.0", "[::]")})
+    page.write(told)
+    assert page.read() == told
 
 
 def test_nonsense_is_nothing(page: Page) -> None:
@@ -84,7 +103,7 @@ def test_nonsense_is_nothing(page: Page) -> None:
 
 def test_more_than_there_is_room_for(page: Page) -> None:
     """It is told that the worker is there."""
-    many = {number: Counters(refused=Counter({f"{index}" * 50: 1 for index in range(100)})) for number in range(200)}
+    many = {number: Counters(refused=Counter({f"{index}" * 50: 1 for index in range(100)})) for number in range(500)}
     page.write(Told({(number, "a"): counters for number, counters in many.items()}))
     assert page.read() == Told()
     assert page.age is not None

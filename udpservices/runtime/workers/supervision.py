@@ -77,8 +77,8 @@ class Watch:
             return Verdict.HUNG if silence > ASKED else Verdict.WELL
         if silence > SILENT or (silence > BUSY and worker.has_waiting):
             return Verdict.HUNG
-        received = worker.received
-        if received != self._received or not worker.has_waiting:
+        received = worker.received if worker.has_waiting else -1  # hundreds of counts are read for that
+        if received != self._received or received < 0:
             self._received, self._since = received, now
         elif now - self._since > UNREAD:
             return Verdict.DEAF
