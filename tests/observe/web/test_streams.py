@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from tests.observe.web.asking import Client, Site
 from tests.observe.web.processes import HOSTILE, counters, endpoint, snapshot
 from udpservices.observe.history import POINTS
-from udpservices.observe.web.answers import Answer, Reused, line
+from udpservices.observe.web.answers import OLDEST, Answer, Reused, line
 
 EVENTS = b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -104,6 +104,23 @@ def test_who_asks_without_end_has_the_same_answer_for_a_while() -> None:
         assert reused() is made[-1]
         clock.advance(0.1)
     assert 4 <= len(made) <= 5
+
+
+def test_no_answer_is_much_older_than_a_look_at_it() -> None:
+    """Where it takes long, as on a machine that has too much to do: Prometheus asks every 15 seconds."""
+    clock = Clock()
+    made: list[Answer] = []
+
+    def make() -> Answer:
+        clock.advance(3)
+        made.append(line(str(len(made))))
+        return made[-1]
+
+    reused = Reused(make, clock.seconds)
+    for _ in range(10):
+        reused()
+        clock.advance(OLDEST + 0.1)
+    assert len(made) == 10
 
 
 def test_hours_leave_nothing_behind(site: Site) -> None:

@@ -11,6 +11,9 @@ TEXT = b"text/plain; charset=utf-8"
 JSON = b"application/json"
 HTML = b"text/html; charset=utf-8"
 
+#: Seconds for which an answer is given again at most: somebody may look at the rates.
+OLDEST = 5.0
+
 # A shorter body does not get shorter.
 _WORTH_COMPRESSING = 400
 
@@ -49,7 +52,7 @@ def as_json(value: object, code: int = 200) -> Answer:
 class Reused:
     """Makes an answer, and gives it again for nine times as long as it took: clients that ask without end cost a share.
 
-    The share is a tenth of a core for each.
+    The share is a tenth of a core for each, as long as that makes no answer older than `OLDEST`.
     """
 
     def __init__(self, make: Callable[[], Answer], seconds: Callable[[], float] = time.perf_counter) -> None:
@@ -65,5 +68,5 @@ class Reused:
         if self._answer is None or began >= self._until:
             self._answer = self._make()
             ended = self._seconds()
-            self._until = ended + 9 * (ended - began)
+            self._until = ended + min(9 * (ended - began), OLDEST)
         return self._answer
