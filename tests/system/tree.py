@@ -89,7 +89,8 @@ def _debootstrap(suite: str, tree: Path) -> None:
 def _with_more(base: Path, packages: Sequence[str], tree: Path) -> None:
     """A copy in which apt has installed packages, and what they need: debootstrap itself knows no virtual ones."""
     _succeed("cp", "--archive", f"{base}/.", tree)
-    apt = ("chroot", tree, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet=2")
+    environment = ("PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive")
+    apt = (tool("chroot"), tree, "env", *environment, "apt-get", "--quiet=2")
     hurried = ("--option", "Dpkg::Options::=--force-unsafe-io")  # a tree that is half made is made anew
     _succeed(*apt, "update")
     _succeed(*apt, "install", "--yes", "--no-install-recommends", *hurried, *packages)
