@@ -50,7 +50,7 @@ test-long: $(VENV)/installed-for-tests
 COVERED ?= --mode unit
 coverage: $(VENV)/installed-for-tests
 	rm -rf build/coverage
-	$(BIN)/coverage run -m pytest -q $(PYTEST:$(BIN)/pytest%=%) $(COVERED)
+	-$(BIN)/coverage run -m pytest -q $(PYTEST:$(BIN)/pytest%=%) $(COVERED)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
