@@ -73,6 +73,16 @@ class TestFiles:
             assert all_answered(added)
             assert 64 <= found.stopped("b")[0] <= 96  # of the last tenth of a second nobody heard
 
+    def test_one_that_is_gone_serves_while_it_drains(self, tmp_path: Path) -> None:
+        """Until another one has its sockets."""
+        with served(tmp_path, echo("a", 0)) as (bundle, found):
+            assert all_answered(found.number)
+            bundle.reload('drain = "1h"\n', WORKERS, echo("b", 0), expected="reloaded: 1 added, 1 removed")
+            assert all_answered(found.number)
+            bundle.reload(WORKERS, echo("b", 0), echo("c", found.number), expected="reloaded: 1 unchanged, 1 added")
+            bundle.process.wait_for("a stopped: 64 received, 64 answered, 0 dropped")
+            assert all_answered(found.number)
+
     def test_unchanged_ones_count_on(self, tmp_path: Path) -> None:
         with served(tmp_path, echo("a", 0), echo("b", 0)) as (bundle, found):
             assert all_answered(found.number)

@@ -165,10 +165,15 @@ class DescribedServices(Services):
                 self._leaving[service] = self._reactor.callLater(drain, self._end, service)
         replaced = [service for name, service in change.ending.items() if name in made]
         change.held.settle()
-        followed = [one for one in self._leaving if one.name in made or _lacks_sockets(one, change.held)]
+        followed = [one for one in self._leaving if one.name in made or self.is_followed(one, change)]
         await gatherResults([self._end(service) for service in (*replaced, *followed)], consumeErrors=True)
         for name, one in made.items():
             self._start(name, one.service)
+
+    def is_followed(self, service: Any, change: "Change") -> bool:
+        """Whether another service of a change has taken a socket of a service that is described no more."""
+        sockets = [one.sock for leaf in leaves(service) if hasattr(leaf, "held_sockets") for one in leaf.held_sockets()]
+        return not all(map(change.held.has, sockets))
 
     def _made(self, entries: Sequence[Entry], held: Held) -> dict[str, Running]:
         """New services of these entries, bound; of all or of none."""
@@ -215,9 +220,3 @@ def _tell_to_drain(service: Any) -> None:
     for leaf in leaves(service):
         if hasattr(leaf, "drain"):
             leaf.drain()
-
-
-def _lacks_sockets(service: Any, held: Held) -> bool:
-    """Whether another service has taken a socket of this one."""
-    sockets = [one.sock for leaf in leaves(service) if hasattr(leaf, "held_sockets") for one in leaf.held_sockets()]
-    return not all(map(held.has, sockets))

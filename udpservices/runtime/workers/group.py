@@ -302,8 +302,11 @@ class WorkerGroup:
             if worker is not None:
                 worker.tell("abandon")
 
-    async def commit(self, drain: float) -> None:
-        """Do what `prepare` was for. Whoever takes a lane from now on has the new tasks."""
+    async def commit(self, drain: float, followed: Sequence[int]) -> None:
+        """Do what `prepare` was for; of services that end, those of the numbers `followed` have lost sockets to others.
+
+        Whoever takes a lane from now on has the new tasks.
+        """
         for spare in self._spares:
             spare.assign(self._tasks())
         answers = []
@@ -311,7 +314,7 @@ class WorkerGroup:
             if worker is None:
                 continue
             if worker in self._prepared:
-                answers.append(worker.commit(drain, self._sockets(lane), quiet=lane > 0))
+                answers.append(worker.commit(drain, followed, self._sockets(lane), quiet=lane > 0))
             else:  # it has taken the place of one that was ready
                 worker.stop()
         await DeferredList(answers)

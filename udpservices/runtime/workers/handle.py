@@ -118,10 +118,12 @@ class Worker:
         for one in handed:
             self._poll.register(one.sock, select.POLLIN)
 
-    def commit(self, drain: float, handed: Sequence[Handed], *, quiet: bool) -> "Deferred[Any]":
-        """Have it do that; fires when it is done. `handed` is all that it has then."""
+    def commit(
+        self, drain: float, followed: Sequence[int], handed: Sequence[Handed], *, quiet: bool
+    ) -> "Deferred[Any]":
+        """Have it do that; fires when it is done. `handed` is all that it has then, for the services that stay."""
         self._watch(handed)
-        return self._asked("commit", drain=drain, quiet=quiet)
+        return self._asked("commit", drain=drain, followed=followed, quiet=quiet)
 
     def _asked(self, op: str, **values: Any) -> "Deferred[Any]":
         if not self.tell(op, **values):

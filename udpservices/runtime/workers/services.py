@@ -1,7 +1,7 @@
 """Services of which workers serve the responders, and this process the others."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -133,15 +133,19 @@ class SpreadServices(DescribedServices):
     async def commit(self, change: Change, drain: float) -> None:
         """The workers first: what they did for a service that ends is in its last line."""
         self._served = {**change.kept, **change.made}
-        await self._group.commit(drain)
+        leaving = (*change.ending.values(), *self._leaving)
+        followed = [one.number for one in _responders(leaving) if self.is_followed(one, change)]
+        await self._group.commit(drain, followed)
         await super().commit(change, drain)
 
 
 def _spread_in(running: Any) -> list[tuple[str, SpreadService]]:
     """The responders of running services, each with its entry's name."""
-    return [
-        (one.entry.name, leaf) for one in running for leaf in leaves(one.service) if isinstance(leaf, SpreadService)
-    ]
+    return [(one.entry.name, leaf) for one in running for leaf in _responders([one.service])]
+
+
+def _responders(services: Iterable[Any]) -> list[SpreadService]:
+    return [leaf for service in services for leaf in leaves(service) if isinstance(leaf, SpreadService)]
 
 
 def _handed(running: Sequence[Running] | Any, lane: int) -> list[Handed]:

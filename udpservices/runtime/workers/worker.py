@@ -13,7 +13,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogBeginner
 
 from udpservices.endpoints.held import Held, HeldSocket
-from udpservices.runtime.process.reload import DescribedServices, leaves
+from udpservices.runtime.process.reload import Change, DescribedServices, leaves
 from udpservices.runtime.ticker import Ticker
 from udpservices.runtime.workers.channel import Channel, Message
 from udpservices.runtime.workers.page import Page, Told
@@ -80,6 +80,12 @@ class _Services(DescribedServices):
     def __init__(self, entries: Sequence[Any], reactor: Any, tell: Callable[[Any], None]) -> None:
         super().__init__(entries, reactor)
         self._tell = tell
+        #: The numbers of those that have lost sockets to others.
+        self.followed: frozenset[int] = frozenset()
+
+    def is_followed(self, service: Any, change: Change) -> bool:
+        """See `DescribedServices`. The parent knows, who opened the sockets."""
+        return not self.followed.isdisjoint(leaf.number for leaf in leaves(service) if hasattr(leaf, "number"))
 
     def ended(self, service: Any) -> None:
         """See `DescribedServices`."""
@@ -196,6 +202,7 @@ class Worker:
     def _do_commit(self, message: Message, _: list[int]) -> None:
         change, self._change = self._change, None
         self._is_quiet = message["quiet"]
+        self._services.followed = frozenset(message["followed"])
         Deferred.fromCoroutine(self._commit(change, message["drain"])).addErrback(self._crash)
 
     async def _commit(self, change: Any, drain: float) -> None:
