@@ -90,7 +90,8 @@ def _with_more(base: Path, packages: Sequence[str], tree: Path) -> None:
     """A copy in which apt has installed packages, and what they need: debootstrap itself knows no virtual ones."""
     _succeed("cp", "--archive", f"{base}/.", tree)
     environment = ("PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive")
-    apt = (tool("chroot"), tree, "env", *environment, "apt-get", "--quiet=2")
+    old = ("--option", "Acquire::Check-Valid-Until=false")  # debootstrap takes a mirror's snapshot as well
+    apt = (tool("chroot"), tree, "env", *environment, "apt-get", "--quiet=2", *old)
     hurried = ("--option", "Dpkg::Options::=--force-unsafe-io")  # a tree that is half made is made anew
     _succeed(*apt, "update")
     _succeed(*apt, "install", "--yes", "--no-install-recommends", *hurried, *packages)
