@@ -49,6 +49,14 @@ def full() -> MadeUp:
     return process
 
 
+def test_a_path_that_is_no_text() -> None:
+    """Of a Unix socket: each byte that is none of UTF-8 is a mark in the label."""
+    process = full()
+    process.change(endpoints=[EndpointState("udptime", "unix:/run/\udcff\udcfe.sock", "unix", Counters())])
+    (labels,) = values(scraped(process))["udpservices_tcp_connections"]
+    assert dict(labels)["endpoint"] == "unix:/run/??.sock"
+
+
 def test_is_the_librarys_text() -> None:
     """The lines are written here because the library needs long for them; they are the same."""
     process, registry = full(), CollectorRegistry()

@@ -150,7 +150,8 @@ def renderer(source: Source) -> Callable[[], tuple[bytes, bytes]]:
     ProcessCollector(registry=process)
 
     def render() -> tuple[bytes, bytes]:
-        return CONTENT_TYPE, written(collector.collect()).encode() + generate_latest(process)
+        text = written(collector.collect()).encode(errors="replace")  # a path may have what is no text
+        return CONTENT_TYPE, text + generate_latest(process)
 
     return render
 

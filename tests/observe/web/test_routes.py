@@ -175,13 +175,14 @@ def test_what_users_write_is_text(epoll: Turning) -> None:
         endpoint(HOSTILE, counters=counters(5, refused=Counter({HOSTILE: 1}))),
         members=[MemberState(HOSTILE, HOSTILE, HOSTILE, 1.0)],
         workers=[WorkerState(0, 1, HOSTILE, 0.0, 0, 0.0)],
-        lines=[LogLine(0.0, HOSTILE, HOSTILE)],
+        lines=[LogLine(0.0, HOSTILE, f"{HOSTILE} /run/\udcff.sock")],  # a byte of a path that is no text
     )
     process = FakeProcess(shown)
-    process.ready = (False, HOSTILE)
+    process.ready = (False, f"{HOSTILE} /run/\udcff.sock")
     with serving_status(epoll, process) as site:
         page = site.ask().text
         assert json.loads(site.ask("/status.json").body)["services"][0]["name"] == HOSTILE
+        assert site.ask("/readyz").text == f"not ready: {HOSTILE} /run/?.sock\n"
     assert (
         len(re.findall("<script", page))
         == len(re.findall(r'<script src="/page\.\w+\.js" defer="" data-charts="/charts\.\w+\.js">', page))

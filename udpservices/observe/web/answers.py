@@ -41,7 +41,7 @@ class Answer:
 def line(text: str, code: int = 200, **headers: str) -> Answer:
     """A line of text; headers are named with underscores."""
     named = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
-    return Answer(f"{text}\n".encode(), code=code, headers=named)
+    return Answer(f"{text}\n".encode(errors="replace"), code=code, headers=named)
 
 
 def as_json(value: object, code: int = 200) -> Answer:

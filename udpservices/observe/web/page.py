@@ -49,7 +49,7 @@ def document(report: Mapping[str, Any], paths: Mapping[str, str]) -> bytes:
         ),
         lang="en",
     )
-    return f"<!DOCTYPE html>\n{page}\n".encode()
+    return f"<!DOCTYPE html>\n{page}\n".encode(errors="replace")  # a path may have what is no text
 
 
 def _part(report: Mapping[str, Any], name: str, content: Sequence[Markup], **more: str) -> Markup:
