@@ -22,8 +22,8 @@ LOOP_GUARD: dict[str, Any] = dict.fromkeys(
 )
 RATE: dict[str, Any] = {"rate": None, "burst": None, "rate-prefix": (24, 56), "rate-dry-run": 0}
 TCP: dict[str, Any] = {"tcp": None, "tcp-idle": 60.0, "tcp-connections": 500}
-PROCESS: dict[str, Any] = {"drain": 0.0, "workers": 1, "share-socket": 0}
-OF_MEMBERS = {**SOCKETS, **ACCESS, **RATE, **IMPAIRMENT, "log-datagrams": 0, "drain": 0.0}
+PROCESS: dict[str, Any] = {"drain": 0.0, "metrics": None, "workers": 1, "share-socket": 0}
+OF_MEMBERS = {**SOCKETS, **ACCESS, **RATE, **IMPAIRMENT, "log-datagrams": 0, "drain": 0.0, "metrics": None}
 SHARED = {**OF_MEMBERS, **LOOP_GUARD, **PROCESS, "include-sessions": 0}
 
 DEFAULTS: dict[str, dict[str, Any]] = {
