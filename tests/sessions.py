@@ -83,7 +83,7 @@ def _handle_signals(group: int) -> bool:
     """Whether each server of a process group handles signals: it logs that it listens a moment before it does."""
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # another process may end meanwhile
-            words = (folder / "cmdline").read_text()
+            words = os.fsdecode((folder / "cmdline").read_bytes())
             if os.getpgid(int(folder.name)) == group and re.search("/(twistd|udpservices)\0", words):
                 status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
                 if not int(status["SigCgt"], 16) >> (signal.SIGUSR1 - 1) & 1 or int(status["SigBlk"], 16):
@@ -118,7 +118,7 @@ class Session:
         self._open.close()
         for pid in self._daemons:
             with suppress(OSError):
-                if str(self.folder) in Path(f"/proc/{pid}/cmdline").read_text():
+                if str(self.folder) in os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes()):
                     os.kill(pid, signal.SIGTERM)
             wait_until(partial(_ended, pid), f"the end of process {pid}")
 
