@@ -220,10 +220,6 @@ class Worker:
             if hasattr(leaf, "hurry"):
                 leaf.hurry()
 
-    def _do_publish(self, message: Message, _: list[int]) -> None:
-        self._publish()
-        self._channel.send({"op": "published"})
-
     def orphaned(self) -> None:
         """The parent is gone: answer what has arrived, and end."""
         self._stop()
