@@ -10,8 +10,17 @@ import pytest
 
 TESTS = Path(__file__).parent
 
-#: What takes long: attacks, deaths of workers, the benchmarks' own tests.
-LONG = ("attacks", "workers", "test_benchmarks.py")
+#: What takes long: attacks, deaths of workers, releases, and the tests of benchmarks and of other people's installers.
+LONG = (
+    "attacks",
+    "workers",
+    "packaging/test_release.py",
+    "packaging/test_tools.py",
+    "packaging/test_workflows.py",
+    "services/test_floods.py",
+    "test_benchmarks.py",
+    "test_sizing.py",
+)
 NOT_LONG = ("workers/test_serving.py",)
 
 #: What does not depend on how datagrams are read and sent, and is not tried again in other modes.
