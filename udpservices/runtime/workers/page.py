@@ -16,9 +16,10 @@ from udpservices.transport.counters import Counters
 SIZE = 1 << 23
 
 # When the worker was last there (CLOCK_MONOTONIC, which processes share).
-_WHEN = struct.Struct("=d")
-# Which half is whole, and how long it is: one word, which is written whole or not at all.
-_WORD = struct.Struct("=Q")
+_WHEN = struct.Struct("@d")
+# Which half is whole, and how long it is: one word, which is written whole or not at all. In the machine's own order
+# Python copies it as one; in any other it would go byte by byte.
+_WORD = struct.Struct("@Q")
 _LENGTH_BITS = 24
 _HEAD = _WHEN.size + _WORD.size
 _HALF = (SIZE - _HEAD) // 2
