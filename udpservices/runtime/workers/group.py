@@ -10,15 +10,14 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from udpservices.observe.snapshot import WorkerState
-from udpservices.runtime.workers.gap import Gap
+from udpservices.runtime.workers.gap import Gaps
 from udpservices.runtime.workers.handle import State, Worker
+from udpservices.runtime.workers.known import Known
 from udpservices.runtime.workers.page import Told
 from udpservices.runtime.workers.relay import relay
 from udpservices.runtime.workers.supervision import Verdict, Watch
 from udpservices.runtime.workers.tally import Tally
 from udpservices.transport.counters import Counters
-from udpservices.transport.open_ports import open_ports
-from udpservices.transport.probe_pairs import probe_pairs
 
 #: Seconds between two looks at the workers.
 LOOK_INTERVAL = 0.1
@@ -61,8 +60,8 @@ class WorkerGroup:
         self._short_lives = 0
         # Those that are ready for a change.
         self._prepared: frozenset[Worker] = frozenset()
-        # By lane, from the death of one worker until the next one serves.
-        self._gaps: dict[int, Gap] = {}
+        self._gaps = Gaps(sockets)
+        self._known = Known(reactor, lambda: [worker for worker in self._lanes if worker is not None])
         self._started: Deferred[None] | None = None
         self._is_stopping = self._is_draining = False
         self._loop = LoopingCall(self._look)
@@ -81,8 +80,7 @@ class WorkerGroup:
         for _ in range(self._count):
             self._spawn()
         self._loop.start(LOOK_INTERVAL, now=False)
-        open_ports.watch(self._ports_changed)
-        probe_pairs.watch(self._tell_probes)
+        self._known.start()
         return started
 
     def _spawn(self) -> None:
@@ -107,8 +105,7 @@ class WorkerGroup:
             self._spares.remove(spare)
             self._lanes[lane] = spare
             starting = self._started is not None
-            spare.tell("ports", numbers=open_ports.numbers)
-            spare.tell("probes", pairs=probe_pairs.asked)
+            self._known.tell(spare)
             spare.serve(lane, self._sockets(lane), quiet=not starting or lane > 0, watched=self.watched)
 
     def _is_served(self) -> bool:
@@ -133,7 +130,7 @@ class WorkerGroup:
             self._fill()
         elif op == "serving":
             self._watches[worker] = Watch(worker)
-            self._end_gap(self._lanes.index(worker))
+            self._tally.add(self._gaps.end(self._lanes.index(worker)))
             if self._is_served() and self._started is not None:
                 started, self._started = self._started, None
                 self._spawn_one()  # the spare, which would only have held up the others
@@ -144,17 +141,6 @@ class WorkerGroup:
             self._one_ended(message["number"], message["counts"])
         elif op == "told to stop":
             self._reactor.callLater(LOOK_INTERVAL, self._end_one, worker)
-
-    def _begin_gap(self, lane: int) -> None:
-        """What all lanes share is looked at for the first one alone."""
-        if lane not in self._gaps:
-            shared = {id(one.sock) for one in self._sockets(0)} if lane else ()
-            self._gaps[lane] = Gap(one for one in self._sockets(lane) if id(one.sock) not in shared)
-
-    def _end_gap(self, lane: int) -> None:
-        gap = self._gaps.pop(lane, None)
-        if gap is not None:
-            self._tally.add(gap.end())
 
     def _one_ended(self, number: int, counts: Mapping[str, Counters]) -> None:
         self._tally.add(((number, endpoint), counters) for endpoint, counters in counts.items())
@@ -167,25 +153,6 @@ class WorkerGroup:
         if not (self._is_stopping or self._is_draining):
             worker.stop()
 
-    # Port numbers
-
-    def _ports_changed(self) -> None:
-        """This process serves another number, or one less; workers hear of many at once."""
-        if not self._is_stopping:
-            self._reactor.callLater(0, self._tell_ports)
-
-    def _tell_ports(self) -> None:
-        for worker in self._lanes:
-            if worker is not None:
-                worker.tell("ports", numbers=open_ports.numbers)
-        open_ports.watch(self._ports_changed)
-
-    def _tell_probes(self) -> None:
-        """Others ask whether services are well, by other pairs of addresses."""
-        for worker in self._lanes:
-            if worker is not None:
-                worker.tell("probes", pairs=probe_pairs.asked)
-
     # Deaths
 
     def _died(self, worker: Worker) -> None:
@@ -197,7 +164,7 @@ class WorkerGroup:
         lane = self._lanes.index(worker) if worker in self._lanes else None
         if lane is not None:
             self._lanes[lane] = None
-            self._begin_gap(lane)
+            self._gaps.begin(lane)
         worker.close()
         if self._is_stopping:
             worker.tell_end()
@@ -240,8 +207,7 @@ class WorkerGroup:
             verdict = watch.look(self._reactor.seconds())
             if verdict is not Verdict.WELL:
                 if worker in self._lanes:
-                    lane = self._lanes.index(worker)
-                    self._begin_gap(lane)
+                    self._gaps.begin(self._lanes.index(worker))
                 worker.kill(verdict.value)
 
     # Counts
@@ -329,8 +295,7 @@ class WorkerGroup:
         """Have all workers answer what has arrived, and end."""
         self._is_stopping = True
         self._started = None
-        open_ports.unwatch(self._ports_changed)
-        probe_pairs.unwatch(self._tell_probes)
+        self._known.stop()
         if self._loop.running:
             self._loop.stop()
         workers = [*(worker for worker in self._lanes if worker is not None), *self._spares]
