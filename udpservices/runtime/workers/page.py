@@ -17,8 +17,8 @@ SIZE = 1 << 23
 
 # When the worker was last there (CLOCK_MONOTONIC, which processes share).
 _WHEN = struct.Struct("@d")
-# Which half is whole, and how long it is: one word, which is written whole or not at all. In the machine's own order
-# Python copies it as one; in any other it would go byte by byte.
+# Which half is whole, and how long it is: one word, which is written whole or not at all. `pack_into` would write zeros
+# first, and in another order than the machine's own it goes byte by byte.
 _WORD = struct.Struct("@Q")
 _LENGTH_BITS = 24
 _HEAD = _WHEN.size + _WORD.size
@@ -71,8 +71,8 @@ class Page:
         self._turn += 1
         start = _HEAD + self._turn % 2 * _HALF
         self._memory[start : start + len(content)] = content
-        _WORD.pack_into(self._memory, _WHEN.size, self._turn << _LENGTH_BITS | len(content))
-        _WHEN.pack_into(self._memory, 0, monotonic())
+        self._memory[_WHEN.size : _HEAD] = _WORD.pack(self._turn << _LENGTH_BITS | len(content))
+        self._memory[: _WHEN.size] = _WHEN.pack(monotonic())
 
     # The parent's
 
