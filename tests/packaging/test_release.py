@@ -24,6 +24,7 @@ class Repository:
         for left in (folder / "twisted" / "plugins").glob("dropin.cache"):
             left.unlink()
         (folder / ".gitignore").write_text("__pycache__/\ndist/\n")
+        (folder / "changelog.d" / "+told.fix.md").write_text("Something is right now.\n")
         self.git("init", "--quiet", "--initial-branch=main")
         for setting, value in (("user.name", "nobody"), ("user.email", "nobody@example.org"), ("commit.gpgsign", "no")):
             self.git("config", setting, value)
