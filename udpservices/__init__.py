@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from udpservices.transport.port import DatagramPort
     from udpservices.transport.reactor import DatagramReactor
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "AccessList": "udpservices.policy.access",
