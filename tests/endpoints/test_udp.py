@@ -305,8 +305,8 @@ class TestRefusals:
 
     def test_second_of_two_taken(self) -> None:
         """The socket of the first family is closed again."""
-        with udp_socket("::1") as taken:
-            number = taken.getsockname()[1]
+        number = free_port()
+        with udp_socket("::1", number):
             assert refusal(str(number)) == f"cannot listen on [::]:{number}/udp: the address is already in use"
 
     @pytest.mark.parametrize("host", NOBODYS)

@@ -228,7 +228,7 @@ def config(data: bytes) -> None:
     path.write_bytes(data)
     try:
         with (
-            mock.patch.object(tables, "getPlugins", return_value=MAKERS),
+            mock.patch.object(tables, "_makers", return_value={maker.tapname: maker for maker in MAKERS}),
             mock.patch.object(lookup, "import_module", _only_ours),
             contextlib.redirect_stdout(io.StringIO()),
         ):
