@@ -21,6 +21,7 @@ from benchmarks.measure import (
     measure_timers,
 )
 from benchmarks.processes import BenchmarkError, compile_programs
+from benchmarks.progress import progress
 from benchmarks.report import markdown
 from benchmarks.verdicts import Results
 
@@ -97,12 +98,6 @@ def run(chosen: list[str], turns: int, seconds: float) -> Results:
             else:
                 results.echoes[load] = measure_echoes(folder, load, turns, seconds, progress)
     return results
-
-
-def progress(text: str) -> None:
-    """One line that is overwritten, where somebody looks."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def show(text: str) -> None:

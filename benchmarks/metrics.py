@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import http.client
 import re
-import sys
 import tempfile
 import threading
 import time
@@ -15,6 +14,7 @@ from typing import NamedTuple
 
 from benchmarks.lanes import BIN, Command
 from benchmarks.processes import BenchmarkError, Server, compile_programs, cores, report_of
+from benchmarks.progress import progress
 
 #: What must come out: CPU time an echo of one that is watched, as a part of that of one that is not; and milliseconds
 #: that the median scrape takes.
@@ -156,11 +156,6 @@ def table(found: dict[int, list[Pair]]) -> str:
     return "\n".join(lines)
 
 
-def _progress(text: str) -> None:
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-
-
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.metrics", description="What it costs to be watched.")
@@ -173,7 +168,7 @@ def main() -> None:
             folder = Path(name)
             compile_programs(folder)
             print(f"## An echo with --metrics, scraped every {EVERY:.0f} s, and one without\n")
-            print(table(cost(folder, options.turns, options.seconds, _progress)))
+            print(table(cost(folder, options.turns, options.seconds, progress)))
             print(f"\nTarget: <= {AT_MOST:.2f}.\n\n## A scrape of {SERVICES} services by {WORKERS} workers\n")
             found = scrapes(folder, options.scrapes)
     except BenchmarkError as error:

@@ -11,7 +11,6 @@ import re
 import select
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from typing import NamedTuple, Self
 
 from benchmarks.lanes import BIN
 from benchmarks.processes import PATIENCE, BenchmarkError, compile_programs, report_of
+from benchmarks.progress import progress
 
 #: How much of a core a process may have; and in which time, in microseconds.
 PART = 0.3
@@ -268,11 +268,6 @@ def _range(ratios: list[float]) -> str:
     return f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
-def _progress(text: str) -> None:
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-
-
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.workers", description="Two workers and one process.")
@@ -285,10 +280,10 @@ def main() -> None:
             folder = Path(name)
             compile_programs(folder)
             print(f"## Each reader has {options.part:.0%} of a core; {SOURCES:,} sources, {IN_FLIGHT:,} in flight\n")
-            print(table(compare(folder, options.turns, options.seconds, _progress, options.part)))
+            print(table(compare(folder, options.turns, options.seconds, progress, options.part)))
             print(f"\nTargets of two: >= {AT_LEAST} of one's echoes a second, <= {AT_MOST:.2f} of its CPU an echo.")
             print("\n## Nobody held; the client has what they leave\n")
-            print(table(compare(folder, options.turns, options.seconds, _progress, None)))
+            print(table(compare(folder, options.turns, options.seconds, progress, None)))
     except BenchmarkError as error:
         raise SystemExit(f"benchmarks: {error}") from None
     print("\n## What the busier of two workers has\n")
