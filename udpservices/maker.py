@@ -104,14 +104,12 @@ class DatagramServiceMaker:
         services = self._bound(options, partial(self._described, options, installed), held)
         daemon = Daemon(installed, services, self._reader(options), options.get("drain") or 0.0)
         if options.get("metrics"):
-            self._watch(options, services, daemon, held)
+            self._watch(options, services, daemon, installed, held)
         if held is not None:
             held.close()
         return cast("IService", services)
 
-    def _watch(self, options: Any, services: Any, daemon: Any, held: Any) -> None:
-        from twisted.internet import reactor
-
+    def _watch(self, options: Any, services: Any, daemon: Any, reactor: Any, held: Any) -> None:
         from udpservices.runtime.watching.service import WatchingService
 
         make = partial(WatchingService, options["metrics"], services, daemon, reactor)

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from twisted.python import usage
 
-from udpservices.endpoints.stream import stream_description
 from udpservices.options.base import Row, ServiceOptions
+from udpservices.options.stream import stream
 from udpservices.units import duration
 
 #: More than any host has cores that one port keeps busy.
@@ -62,11 +62,6 @@ class WorkerOptions(ServiceOptions):
         return self["workers"] or len(os.sched_getaffinity(0))
 
 
-def _metrics(text: str) -> str:
-    stream_description(text)
-    return text
-
-
 class MetricsOptions(ServiceOptions):
     """How a process is watched."""
 
@@ -76,7 +71,7 @@ class MetricsOptions(ServiceOptions):
             None,
             None,
             "Serve metrics, health and a status page over HTTP: 9190 (on loopback), 192.0.2.1:9190 or tcp:9190, say.",
-            _metrics,
+            stream,
         ],
     ]
 

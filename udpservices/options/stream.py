@@ -17,7 +17,8 @@ if TYPE_CHECKING:  # as in `guard`
 MAX_CONNECTIONS = 1_000_000
 
 
-def _stream(text: str) -> str:
+def stream(text: str) -> str:
+    """Where a stream listener is to be, as the user wrote it. Raises ValueError where that cannot be read."""
     stream_description(text)
     return text
 
@@ -37,7 +38,7 @@ class StreamOptions(ServiceOptions):
             None,
             None,
             "Serve TCP too: at a port number (on loopback), 192.0.2.1:7, [::1]:7 or a Twisted endpoint such as tcp:7.",
-            _stream,
+            stream,
         ],
         ["tcp-idle", None, 60.0, "End connections that are idle for so long, 0: never.", duration],
         [
