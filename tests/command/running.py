@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 from tests.runners import FOREGROUND, LISTENING
 from tests.support import BIN, Process, wait_for_handlers
@@ -13,6 +15,9 @@ OWN: tuple[str | Path, ...] = (BIN / "udpservices",)
 
 #: All that stay in the foreground.
 EACH: dict[str, tuple[str | Path, ...]] = {"udpservices": OWN, **FOREGROUND}
+
+#: What ``--metrics 127.0.0.1:0`` logs.
+METRICS_LISTENING = r"metrics listening on 127\.0\.0\.1:(\d+)/tcp"
 
 #: How each ends that was told to by SIGTERM.
 TERMINATED = {"udpservices": 0, "twistd -n": -signal.SIGTERM, "twist": -signal.SIGTERM}
@@ -25,3 +30,13 @@ def command(*words: str | Path, runner: tuple[str | Path, ...] = OWN, **options:
         number = int(process.wait_for(LISTENING)[1])
         wait_for_handlers(process)
         yield process, number
+
+
+def get(process: Process, path: str) -> tuple[int, str]:
+    """The status and the text of what a command with ``--metrics`` answers."""
+    number = process.wait_for(METRICS_LISTENING)[1]
+    try:
+        with urlopen(f"http://127.0.0.1:{number}{path}", timeout=20) as answer:
+            return answer.status, answer.read().decode()
+    except HTTPError as error:
+        return error.code, error.read().decode()

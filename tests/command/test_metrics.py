@@ -7,27 +7,15 @@ import socket
 import sys
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
 
-from tests.command.running import EACH, OWN, command
+from tests.command.running import EACH, METRICS_LISTENING, OWN, command, get
 from tests.command.test_upgrade import upgrade
 from tests.support import Process, ask, run, wait_until
 
-LISTENING = r"metrics listening on 127\.0\.0\.1:(\d+)/tcp"
 ECHO = ("udpecho", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0")
-
-
-def get(process: Process, path: str) -> tuple[int, str]:
-    """The status of an answer, and its text."""
-    number = process.wait_for(LISTENING)[1]
-    try:
-        with urlopen(f"http://127.0.0.1:{number}{path}", timeout=20) as answer:
-            return answer.status, answer.read().decode()
-    except HTTPError as error:
-        return error.code, error.read().decode()
 
 
 def status(process: Process) -> Any:
@@ -130,10 +118,10 @@ class TestFiles:
 def test_upgrade() -> None:
     """The new version has the listener: who connects meanwhile waits."""
     with command(*ECHO) as (process, number):
-        before = process.wait_for(LISTENING)[1]
+        before = process.wait_for(METRICS_LISTENING)[1]
         upgrade(process)
         assert ask("127.0.0.1", number, b"hello") == b"hello"
-        assert process.wait_for(LISTENING)[1] == before
+        assert process.wait_for(METRICS_LISTENING)[1] == before
         wait_until(lambda: received(process) == 1, "the count")
 
 

@@ -5,12 +5,10 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
 import pytest
 
-from tests.command.running import command
+from tests.command.running import command, get
 from tests.support import Process, ask, wait_until
 from tests.workers.running import REPLACED
 
@@ -31,12 +29,7 @@ METRICS = ("--metrics", "127.0.0.1:0")
 
 
 def health(process: Process) -> tuple[int, str]:
-    number = process.wait_for(r"metrics listening on 127\.0\.0\.1:(\d+)/tcp")[1]
-    try:
-        with urlopen(f"http://127.0.0.1:{number}/healthz", timeout=20) as answer:
-            return answer.status, answer.read().decode()
-    except HTTPError as error:
-        return error.code, error.read().decode()
+    return get(process, "/healthz")
 
 
 def is_well(process: Process) -> bool:
